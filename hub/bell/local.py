@@ -1,0 +1,28 @@
+"""The bell inside one process."""
+
+from __future__ import annotations
+
+import asyncio
+
+
+class LocalBell:
+    """One event a name: `ring` wakes whoever waits on it, rings in between are one ring."""
+
+    def __init__(self) -> None:
+        self._events: dict[str, asyncio.Event] = {}
+
+    def ring(self, name: str) -> None:
+        self._event(name).set()
+
+    async def wait(self, name: str, timeout_s: float) -> bool:
+        """Whether it rang within `timeout_s`."""
+        event = self._event(name)
+        try:
+            await asyncio.wait_for(event.wait(), timeout_s)
+        except TimeoutError:
+            return False
+        event.clear()
+        return True
+
+    def _event(self, name: str) -> asyncio.Event:
+        return self._events.setdefault(name, asyncio.Event())

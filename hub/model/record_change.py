@@ -1,0 +1,96 @@
+"""What a mapping says should change in the patient record: plain data, small enough to cross a process boundary.
+
+Resource bodies are FHIR R4 JSON as dicts, without `id`, `meta` and `subject`: the record adds those.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from hub.model.identity import PatientIdentity
+from hub.model.refusals import Finding
+
+Json = dict[str, Any]
+
+# Bits of what the professional or the patient hid (JDV_J08), tested in SQL on every read path.
+MASQUE_PS, INVISIBLE_PATIENT, INVISIBLE_REP_LEGAUX = 1, 2, 4
+CONFIDENTIALITY_VERY_RESTRICTED = 8
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceChange:
+    """One FHIR resource to create or update.
+
+    `key` identifies the thing across messages, `system|value` (for an Encounter its visit number): the same key updates
+    the same resource. `path` is where in the message the fact stands (`PV1`, `OBX[2]-5`). `event_time` orders updates of
+    one resource (MSH-7 in UTC microseconds; 0 = unknown).
+    """
+
+    type: str
+    key: str
+    body: Json
+    path: str
+    event_time: int = 0
+
+
+class DocumentAction(StrEnum):
+    CREATE = "create"
+    REPLACE = "replace"
+    DELETE = "delete"
+
+
+@dataclass(frozen=True, slots=True)
+class ContentRange:
+    """Where a document's bytes stand inside the kept message: `raw[offset:offset + length]`, then decoded.
+
+    `encoding` is `base64` (lenient: blanks dropped, padding added) or `text` (HL7 escapes undone, UTF-8).
+    `size` and `sha1` are those of the decoded bytes.
+    """
+
+    offset: int
+    length: int
+    encoding: str
+    content_type: str
+    size: int
+    sha1: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentChange:
+    """One document to file, replace or delete.
+
+    `master_id` is the document's own id (`urn:oid:…`, a CDA's `id` in canonical form, or `system|value` outside CDA),
+    `replaces` the master id of its predecessor, `set_id` the id all versions share. `body` is the DocumentReference
+    without identifiers, content and relatesTo, which the record writes. `mask` holds the bits above.
+    """
+
+    action: DocumentAction
+    master_id: str
+    path: str
+    body: Json = field(default_factory=dict)
+    content: ContentRange | None = None
+    set_id: str = ""
+    version_number: int = 0
+    replaces: str = ""
+    mask: int = 0
+    event_time: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RecordChange:
+    """All that one message changes, applied in one transaction or not at all.
+
+    `patient` is the FHIR Patient without identifiers (the record writes them after matching); `mapping` names the
+    translation and its version, for Provenance.
+    """
+
+    mapping: str
+    identity: PatientIdentity | None = None
+    patient: Json | None = None
+    patient_path: str = "PID"
+    event_time: int = 0
+    resources: tuple[ResourceChange, ...] = ()
+    documents: tuple[DocumentChange, ...] = ()
+    findings: tuple[Finding, ...] = ()
