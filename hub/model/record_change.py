@@ -1,6 +1,7 @@
 """What a mapping says should change in the patient record: plain data, small enough to cross a process boundary.
 
-Resource bodies are FHIR R4 JSON as dicts, without `id`, `meta` and `subject`: the record adds those.
+Resource bodies are FHIR R4 JSON as dicts, without `id`, `meta` and `subject`: the record adds those. They say what one message
+says: an element that is absent keeps its value in the record, one that is None is removed (`merged`).
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ class ResourceChange:
 
     `key` identifies the thing across messages, `system|value` (for an Encounter its visit number): the same key updates
     the same resource. `path` is where in the message the fact stands (`PV1`, `OBX[2]-5`). `event_time` orders updates of
-    one resource (MSH-7 in UTC microseconds; 0 = unknown).
+    one resource (MSH-7 in UTC microseconds; 0 = unknown). `defaults` holds elements that FHIR requires and the message does
+    not say: they count only while the record has none.
     """
 
     type: str
@@ -33,6 +35,7 @@ class ResourceChange:
     body: Json
     path: str
     event_time: int = 0
+    defaults: Json = field(default_factory=dict)
 
 
 class DocumentAction(StrEnum):
@@ -94,3 +97,28 @@ class RecordChange:
     resources: tuple[ResourceChange, ...] = ()
     documents: tuple[DocumentChange, ...] = ()
     findings: tuple[Finding, ...] = ()
+
+
+def merged(stored: Json, change: Json, defaults: Json | None = None) -> Json:
+    """`stored` after `change`, a new dict: objects merge, None removes, anything else replaces; extensions merge by their url.
+
+    Standard: RFC 7396 JSON Merge Patch, but for `extension`.
+    """
+    result = {**defaults, **stored} if defaults else dict(stored)
+    for name, value in change.items():
+        if value is None:
+            result.pop(name, None)
+        elif isinstance(value, dict):
+            before = result.get(name)
+            result[name] = merged(before if isinstance(before, dict) else {}, value)
+        elif name == "extension":
+            said = {extension["url"] for extension in value}
+            kept = [extension for extension in result.get(name, ()) if extension["url"] not in said]
+            every = kept + [extension for extension in value if len(extension) > 1]
+            every.sort(key=lambda extension: str(extension["url"]))
+            result[name] = every
+            if not every:
+                del result[name]
+        else:
+            result[name] = value
+    return {name: value for name, value in result.items() if value != {}}
