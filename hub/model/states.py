@@ -24,7 +24,6 @@ class MessageState(StrEnum):
 
 class MessageEvent(StrEnum):
     ROUTE = "ROUTE"              # deliveries were made
-    NOTHING_TO_DO = "NOTHING_TO_DO"  # a route was found and asks for no delivery
     NO_ROUTE = "NO_ROUTE"        # nothing in the configuration wants this message
     BREAK = "BREAK"              # answered AA, then the hub itself failed on it
     ALL_DELIVERED = "ALL_DELIVERED"
@@ -37,7 +36,6 @@ class MessageEvent(StrEnum):
 _M, _ME = MessageState, MessageEvent
 MESSAGE_STATES: Mapping[tuple[MessageState, MessageEvent], MessageState] = {
     (_M.RECEIVED, _ME.ROUTE): _M.ROUTED,
-    (_M.RECEIVED, _ME.NOTHING_TO_DO): _M.DONE,
     (_M.RECEIVED, _ME.NO_ROUTE): _M.NO_ROUTE,
     (_M.RECEIVED, _ME.BREAK): _M.SET_ASIDE,
     (_M.RECEIVED, _ME.DISCARD): _M.DISCARDED,

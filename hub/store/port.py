@@ -8,8 +8,10 @@ from typing import Any, Protocol, TypeVar
 from hub.model.refusals import HubError, Retry
 
 T = TypeVar("T")
-I = TypeVar("I")  # noqa: E741 - an item
-R = TypeVar("R")
+I_contra = TypeVar("I_contra", contravariant=True)
+R_co = TypeVar("R_co", covariant=True)
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 Row = tuple[Any, ...]
 
 
@@ -17,6 +19,12 @@ class StoreUnavailable(HubError):
     """Disk full, read-only, or gone: nothing of the group was kept."""
 
     code, retry = "StoreUnavailable", Retry.TRANSIENT
+
+
+class ReadTooLong(HubError):
+    """A read ran into its time limit."""
+
+    code, retry = "ReadTooLong", Retry.TRANSIENT
 
 
 class BlobDamaged(HubError):
@@ -30,11 +38,20 @@ class Transaction(Protocol):
 
     def rows(self, sql: str, *values: Any) -> list[Row]: ...
     def row(self, sql: str, *values: Any) -> Row | None: ...
+    def rows_in(self, sql: str, keys: Sequence[Any], *values: Any) -> list[Row]:
+        """Rows of a query whose `{keys}` stands for a list of values: `… WHERE ? < at AND id IN ({keys})`.
+
+        `values` fill the placeholders before `{keys}`.
+        """
+    def rows_values(self, sql: str, rows: Sequence[Sequence[Any]]) -> list[Row]:
+        """Rows of a query over given rows: `WITH v(a, b) AS (VALUES {values}) SELECT … FROM v CROSS JOIN t ON …`."""
     def run(self, sql: str, *values: Any) -> int:
         """Run one statement; how many rows it touched."""
     def run_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None: ...
     def insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, suffix: str = "") -> None:
         """Insert many rows in few statements; `suffix` is an ON CONFLICT clause."""
+    def update(self, table: str, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Set `columns` of many rows in few statements; each row is (key, values in the order of `columns`)."""
     def blob(self, sha256: bytes) -> bytes:
         """The bytes of a large body kept as a file named by its digest.
 
@@ -43,18 +60,29 @@ class Transaction(Protocol):
         """
 
 
+class Bulk(Protocol[I_contra, R_co]):
+    """A function of one item whose calls are gathered into few transactions."""
+
+    def __call__(self, item: I_contra) -> Awaitable[R_co]: ...
+    def submit(self, item: I_contra, done: Callable[[R_co | BaseException], None]) -> None:
+        """Queue one item; `done` is called on the event loop with the result or the error."""
+
+
 class Store(Protocol):
     """Runs functions inside transactions.
 
     Raises (write, bulk): StoreUnavailable when the group could not be made durable, or what the function raised, in which
-    case only that function's changes are undone.
+    case only that function's changes are undone. Raises (read): ReadTooLong.
     """
 
     async def write(self, job: Callable[[Transaction], T]) -> T: ...
     async def read(self, job: Callable[[Transaction], T]) -> T: ...
     def bulk(
-        self, job: Callable[[Transaction, Sequence[I]], Sequence[R]], *, urgent: bool = False, at_most: int = 256,
-    ) -> Callable[[I], Awaitable[R]]:
-        """A function of one item whose calls are gathered into few calls of `job`; urgent ones go before all else."""
+        self, job: Callable[[Transaction, Sequence[Item]], Sequence[Result]], *, urgent: bool = False, at_most: int = 256,
+    ) -> Bulk[Item, Result]: ...
+    async def put_blob(self, sha256: bytes, content: bytes) -> None:
+        """Write a large body to its file and sync it; the group that names it syncs the folder before its commit."""
     def next_id(self) -> int: ...
     def now_us(self) -> int: ...
+    def health(self) -> str:
+        """Empty when the store takes writes, else why not."""

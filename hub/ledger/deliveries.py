@@ -1,0 +1,288 @@
+"""Deliveries and their lanes: one lane a destination and patient, only its head may leave.
+
+A lane row exists while it has open deliveries. Whoever works on it owns it under an epoch; a mark made under another epoch
+is fenced off and changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from hub.model.states import (
+    DELIVERY_STATES,
+    FAILED_DELIVERIES,
+    MESSAGE_STATES,
+    OPEN_DELIVERIES,
+    DeliveryEvent,
+    DeliveryState,
+    MessageEvent,
+    MessageState,
+    advance,
+)
+from hub.store import Transaction
+
+ANSWER_BYTES = 4096
+_DELIVERY = (
+    "id", "message_id", "destination", "mapping", "replay", "replay_of", "lane", "state", "attempts", "last_error", "updated_at",
+)
+_OPEN = "('QUEUED','WAITING','SENDING','UNSURE')"
+_HEAD = (
+    "SELECT d.id, d.message_id, d.destination, d.mapping, d.lane, d.state, d.attempts, d.first_try_at, d.replay, "
+    "m.source, m.control_id, m.in_file, m.sha256, m.charset FROM delivery d JOIN message m ON m.id = d.message_id "
+    f"WHERE d.lane = ? AND d.state IN {_OPEN} ORDER BY d.id LIMIT 1"
+)
+
+
+@dataclass(slots=True)
+class NewDelivery:
+    """A delivery that routing makes. `blocked_reason` set: it waits, visibly; `refused` set: a rule ends it at once."""
+
+    id: int
+    message_id: int
+    destination: str
+    lane: str
+    mapping: str = ""
+    replay: int = 0
+    replay_of: int | None = None
+    blocked_reason: str = ""
+    refused: str = ""
+    delivered: bool = False      # its effect is part of this same transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A delivery that a worker holds: the oldest open one of its lane, SENDING under `epoch`.
+
+    `unsure` means that an earlier attempt was under way when its worker vanished.
+    """
+
+    id: int
+    message_id: int
+    destination: str
+    mapping: str
+    lane: str
+    attempts: int
+    first_try_at: int | None
+    replay: int
+    source: str
+    control_id: str
+    in_file: bool
+    sha256: bytes
+    charset: str
+    epoch: int
+    unsure: bool = False
+
+
+@dataclass(slots=True)
+class Outcome:
+    """The end of one attempt. `also` runs in the same transaction (the record's change) before the mark.
+
+    `not_before` delays the whole lane; `block` holds it until an operator acts.
+    """
+
+    head: Head
+    event: DeliveryEvent
+    started_at: int
+    ended_at: int
+    error: str = ""
+    answer: bytes = b""
+    external_ref: str = ""
+    not_before: int = 0
+    block: str = ""
+    breaks_message: bool = False         # the hub's own failure: the message is set aside
+    keep_lane: bool = True               # go on with the lane's next delivery
+    also: Callable[[Transaction], None] | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """`fenced`: somebody else owns the lane now. `next`: the lane's next head, already SENDING."""
+
+    fenced: bool = False
+    next: Head | None = None
+
+
+def add(tx: Transaction, deliveries: Sequence[NewDelivery], now: int) -> None:
+    """Write deliveries and make sure that the lane of each open one exists."""
+    rows, lanes = [], {}
+    for d in deliveries:
+        state = DeliveryState.QUEUED
+        if d.refused:
+            state = advance(DELIVERY_STATES, state, DeliveryEvent.REFUSE)
+        elif d.delivered:
+            state = advance(DELIVERY_STATES, advance(DELIVERY_STATES, state, DeliveryEvent.CLAIM), DeliveryEvent.DELIVER)
+        elif d.blocked_reason:
+            state = advance(DELIVERY_STATES, state, DeliveryEvent.HOLD)
+        rows.append((
+            d.id, d.message_id, d.destination, d.mapping, d.replay, d.replay_of, d.lane, state.value, int(d.delivered),
+            d.refused or d.blocked_reason or None, now,
+        ))
+        if state in OPEN_DELIVERIES and d.lane not in lanes:
+            lanes[d.lane] = (d.lane, d.destination, d.id, 0, 0, d.blocked_reason or None)
+    tx.insert("delivery", _DELIVERY, rows)
+    tx.insert(
+        "lane", ("key", "destination", "head", "not_before", "epoch", "blocked_reason"), list(lanes.values()),
+        suffix="ON CONFLICT (key) DO NOTHING",
+    )
+
+
+def occupied(tx: Transaction, lanes: Sequence[str]) -> set[str]:
+    """Which of these lanes have open deliveries."""
+    return {key for (key,) in tx.rows_in("SELECT key FROM lane WHERE key IN ({keys})", lanes)} if lanes else set()
+
+
+def claim(tx: Transaction, destination: str, *, owner: str, epoch: int, now: int, lease_until: int, at_most: int) -> list[Head]:
+    """Take up to `at_most` lanes that are due, oldest first, and mark their heads SENDING. Empty lanes vanish."""
+    keys = [key for (key,) in tx.rows(
+        "SELECT key FROM lane WHERE destination = ? AND owner IS NULL AND blocked_reason IS NULL AND not_before <= ? "
+        "ORDER BY not_before, head LIMIT ?", destination, now, at_most,
+    )]
+    if not keys:
+        return []
+    heads: list[Head] = []
+    empty: list[str] = []
+    for key in keys:
+        head = _head(tx, key, epoch)
+        if head is None:
+            empty.append(key)
+        else:
+            heads.append(head)
+    tx.update("lane", "key", ("owner", "epoch", "lease_until"), [(head.lane, owner, epoch, lease_until) for head in heads])
+    tx.update("delivery", "id", ("state", "updated_at", "first_try_at"), [
+        (head.id, DeliveryState.SENDING.value, now, head.first_try_at or now) for head in heads
+    ])
+    tx.run_many("DELETE FROM lane WHERE key = ?", [(key,) for key in empty])
+    return sorted(heads, key=lambda head: head.id)
+
+
+def _head(tx: Transaction, lane: str, epoch: int) -> Head | None:
+    row = tx.row(_HEAD, lane)
+    if row is None:
+        return None
+    state = DeliveryState(row[5])
+    unsure = state in (DeliveryState.SENDING, DeliveryState.UNSURE)
+    if state is DeliveryState.SENDING:
+        state = advance(DELIVERY_STATES, state, DeliveryEvent.NO_ANSWER)
+    if state is DeliveryState.UNSURE:
+        state = advance(DELIVERY_STATES, state, DeliveryEvent.RETRY)
+    if state is DeliveryState.WAITING:
+        state = advance(DELIVERY_STATES, state, DeliveryEvent.RELEASE)
+    advance(DELIVERY_STATES, state, DeliveryEvent.CLAIM)
+    return Head(
+        row[0], row[1], row[2], row[3], row[4], row[6], row[7], row[8], row[9], row[10], bool(row[11]), row[12], row[13], epoch, unsure,
+    )
+
+
+def mark(tx: Transaction, outcomes: Sequence[Outcome], *, owner: str) -> list[Marked]:
+    """File the ends of attempts: delivery, attempt row, message state, and the lane's next head or its release."""
+    lanes = {
+        key: (lane_owner, epoch)
+        for key, lane_owner, epoch in tx.rows_in("SELECT key, owner, epoch FROM lane WHERE key IN ({keys})", [o.head.lane for o in outcomes])
+    }
+    results: list[Marked] = []
+    valid: list[Outcome] = []
+    for outcome in outcomes:
+        fenced = lanes.get(outcome.head.lane) != (owner, outcome.head.epoch)
+        results.append(Marked(fenced=fenced))
+        if not fenced:
+            if outcome.also is not None:
+                outcome.also(tx)
+            valid.append(outcome)
+    _mark_deliveries(tx, valid)
+    _settle_messages(tx, valid)
+    following = _go_on(tx, valid)
+    return [Marked(next=following.get(outcome.head.id)) if not result.fenced else result
+            for outcome, result in zip(outcomes, results, strict=True)]
+
+
+def _mark_deliveries(tx: Transaction, outcomes: Sequence[Outcome]) -> None:
+    rows = [
+        (
+            o.head.id, advance(DELIVERY_STATES, DeliveryState.SENDING, o.event).value, o.head.attempts + 1,
+            o.external_ref or None, o.error or None, o.ended_at,
+        )
+        for o in outcomes
+    ]
+    tx.update("delivery", "id", ("state", "attempts", "external_ref", "last_error", "updated_at"), rows)
+    tx.insert("attempt", ("delivery_id", "n", "started_at", "ended_at", "outcome", "error", "answer"), [
+        (o.head.id, o.head.attempts + 1, o.started_at, o.ended_at, o.event.value, o.error or None, o.answer[:ANSWER_BYTES] or None)
+        for o in outcomes
+    ])
+
+
+def _settle_messages(tx: Transaction, outcomes: Sequence[Outcome]) -> None:
+    ended: dict[int, list[Outcome]] = {}
+    for o in outcomes:
+        if DELIVERY_STATES[DeliveryState.SENDING, o.event] not in OPEN_DELIVERIES:
+            ended.setdefault(o.head.message_id, []).append(o)
+    if not ended:
+        return
+    rows = []
+    for message_id, state, open_n, failed_n in tx.rows_in(
+        "SELECT id, state, open_n, failed_n FROM message WHERE id IN ({keys})", list(ended),
+    ):
+        of_message = ended[message_id]
+        failed = sum(DELIVERY_STATES[DeliveryState.SENDING, o.event] in FAILED_DELIVERIES for o in of_message)
+        after = settle(
+            MessageState(state), open_n=open_n - len(of_message), failed_n=failed_n + failed, broke=any(o.breaks_message for o in of_message),
+        )
+        rows.append((message_id, after.value, open_n - len(of_message), failed_n + failed))
+    tx.update("message", "id", ("state", "open_n", "failed_n"), rows)
+
+
+def settle(state: MessageState, *, open_n: int, failed_n: int, broke: bool = False) -> MessageState:
+    """The state of a message whose deliveries now stand so."""
+    if broke and (state, MessageEvent.BREAK) in MESSAGE_STATES:
+        return advance(MESSAGE_STATES, state, MessageEvent.BREAK)
+    if open_n or state is not MessageState.ROUTED:
+        return state
+    return advance(MESSAGE_STATES, state, MessageEvent.ENDED_WITH_FAILURE if failed_n else MessageEvent.ALL_DELIVERED)
+
+
+def _go_on(tx: Transaction, outcomes: Sequence[Outcome]) -> dict[int, Head]:
+    following: dict[int, Head] = {}
+    gone, released, sending = [], [], []
+    for o in outcomes:
+        head = None
+        still_open = DELIVERY_STATES[DeliveryState.SENDING, o.event] in OPEN_DELIVERIES
+        if not still_open and o.keep_lane and not o.block:
+            head = _head(tx, o.head.lane, o.head.epoch)
+            if head is None:
+                gone.append((o.head.lane,))
+                continue
+        if head is not None:
+            following[o.head.id] = head
+            sending.append((head.id, DeliveryState.SENDING.value, o.ended_at, head.first_try_at or o.ended_at))
+        else:
+            released.append((o.head.lane, None, None, o.not_before, o.block or None))
+    tx.run_many("DELETE FROM lane WHERE key = ?", gone)
+    tx.update("lane", "key", ("owner", "lease_until", "not_before", "blocked_reason"), released)
+    tx.update("delivery", "id", ("state", "updated_at", "first_try_at"), sending)
+    return following
+
+
+def give_back(tx: Transaction, heads: Sequence[Head], *, owner: str, now: int) -> None:
+    """Release lanes whose heads were claimed and never sent (drain, breaker)."""
+    for head in heads:
+        if tx.run("UPDATE lane SET owner = NULL, lease_until = NULL WHERE key = ? AND owner = ? AND epoch = ?", head.lane, owner, head.epoch):
+            tx.run("UPDATE delivery SET state = 'QUEUED', updated_at = ? WHERE id = ? AND state = 'SENDING'", now, head.id)
+
+
+def renew(tx: Transaction, *, owner: str, lease_until: int, now: int) -> int:
+    """Renew our leases and free those that ran out; how many lanes were freed."""
+    tx.run("UPDATE lane SET lease_until = ? WHERE owner = ?", lease_until, owner)
+    return tx.run("UPDATE lane SET owner = NULL, lease_until = NULL WHERE owner IS NOT NULL AND lease_until < ?", now)
+
+
+def free_all(tx: Transaction) -> int:
+    """Free every lane: only the one process that holds the data folder may do this, at its start."""
+    return tx.run("UPDATE lane SET owner = NULL, lease_until = NULL WHERE owner IS NOT NULL")
+
+
+def set_blocked(tx: Transaction, destination: str, reason: str | None) -> None:
+    """Hold or free all lanes of a destination that the configuration lost or found."""
+    if reason is None:
+        tx.run("UPDATE lane SET blocked_reason = NULL WHERE destination = ? AND blocked_reason = 'destination not configured'", destination)
+    else:
+        tx.run("UPDATE lane SET blocked_reason = ? WHERE destination = ? AND blocked_reason IS NULL", reason, destination)

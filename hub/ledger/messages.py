@@ -1,0 +1,174 @@
+"""Keep a message before it is acknowledged, and know it again when it comes twice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import orjson
+
+from hub.model.refusals import AlreadyReceived, Finding, MessageRefused
+from hub.model.states import ACK_STATES, MESSAGE_STATES, AckEvent, AckState, MessageEvent, MessageState, advance
+from hub.store import Transaction
+
+FORMAT_ER7 = "hl7v2-er7"
+INLINE_BYTES = 256 << 10     # larger bodies are files
+
+_MESSAGE = (
+    "id", "source", "connection", "format", "type", "control_id", "sending_app", "charset", "size", "sha256", "in_file",
+    "received_at", "state", "ack_code", "ack_error", "ack_state", "findings",
+)
+
+
+@dataclass(slots=True)
+class NewMessage:
+    """A message as it came in and was judged. `refusal` None means: taken, to be answered AA."""
+
+    id: int
+    source: str
+    connection: str
+    type: str
+    control_id: str
+    sending_app: str
+    charset: str
+    body: bytes
+    sha256: bytes
+    received_at: int
+    refusal: MessageRefused | None = None
+    findings: tuple[Finding, ...] = ()
+    in_file: bool = False
+    strict_control_id: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What became of it: `message_id` is that of the first copy when `again`; `refusal` is what to answer."""
+
+    message_id: int
+    refusal: MessageRefused | None
+    again: bool = False
+
+
+def findings_json(findings: Sequence[Finding]) -> str | None:
+    """Findings as the ledger holds them."""
+    if not findings:
+        return None
+    return orjson.dumps([{"code": f.code, "at": f.at, "text": f.sentence} for f in findings]).decode()
+
+
+def error_json(refusal: MessageRefused | None) -> str | None:
+    """The `ack.error` of the ledger API."""
+    if refusal is None:
+        return None
+    return orjson.dumps({"code": refusal.condition, "at": refusal.at, "text": refusal.sentence}).decode()
+
+
+def keep(tx: Transaction, items: Sequence[NewMessage], *, dedupe_since: int) -> list[Kept]:
+    """Write messages and their dedupe keys; the same bytes from the same source since `dedupe_since` are one message.
+
+    Only a stored AA is answered again. After AE or AR the same bytes are judged afresh on the same row. A source that is
+    `strict_control_id` is refused a control id that it has used for other bytes.
+    """
+    known = {
+        (source, control_id, sha256): (message_id, at)
+        for source, control_id, sha256, message_id, at in tx.rows_values(
+            "WITH v(s, c, h) AS (VALUES {values}) SELECT d.source, d.control_id, d.sha256, d.message_id, d.at "
+            "FROM v CROSS JOIN dedupe d ON d.source = v.s AND d.control_id = v.c AND d.sha256 = v.h",
+            [(item.source, item.control_id, item.sha256) for item in items],
+        )
+    }
+    kept: list[Kept] = []
+    fresh: dict[tuple[str, str, bytes], tuple[NewMessage, Kept]] = {}
+    for item in items:
+        key = (item.source, item.control_id, item.sha256)
+        hit = known.get(key)
+        if key in fresh:
+            kept.append(Kept(fresh[key][1].message_id, fresh[key][1].refusal, again=True))
+        elif hit is not None and hit[1] >= dedupe_since:
+            kept.append(_judge_again(tx, item, hit[0]))
+        else:
+            if item.strict_control_id and item.refusal is None and _used_before(tx, item, fresh):
+                item.refusal = AlreadyReceived(at="MSH-10", sentence="MSH-10: this control id was used for another message")
+            result = Kept(item.id, item.refusal)
+            fresh[key] = item, result
+            kept.append(result)
+    if fresh:
+        _write(tx, [item for item, _ in fresh.values()])
+    return kept
+
+
+def _write(tx: Transaction, items: Sequence[NewMessage]) -> None:
+    owed = AckState.OWED.value
+    tx.insert("message", _MESSAGE, [
+        (
+            item.id, item.source, item.connection, FORMAT_ER7, item.type, item.control_id, item.sending_app, item.charset,
+            len(item.body), item.sha256, int(item.in_file), item.received_at,
+            (MessageState.RECEIVED if item.refusal is None else MessageState.REFUSED).value,
+            "AA" if item.refusal is None else item.refusal.ack_code, error_json(item.refusal), owed, findings_json(item.findings),
+        )
+        for item in items
+    ])
+    tx.insert("body", ("message_id", "bytes"), [(item.id, item.body) for item in items if not item.in_file])
+    tx.insert(
+        "dedupe", ("source", "control_id", "sha256", "message_id", "at"),
+        [(item.source, item.control_id, item.sha256, item.id, item.received_at) for item in items],
+        suffix="ON CONFLICT (source, control_id, sha256) DO UPDATE SET message_id = excluded.message_id, at = excluded.at",
+    )
+
+
+def _used_before(tx: Transaction, item: NewMessage, fresh: dict[tuple[str, str, bytes], tuple[NewMessage, Kept]]) -> bool:
+    if any(source == item.source and control_id == item.control_id for source, control_id, _ in fresh):
+        return True
+    return tx.row(
+        "SELECT 1 FROM dedupe WHERE source = ? AND control_id = ? AND sha256 <> ? LIMIT 1", item.source, item.control_id, item.sha256,
+    ) is not None
+
+
+def _judge_again(tx: Transaction, item: NewMessage, message_id: int) -> Kept:
+    row = tx.row("SELECT state, ack_code, ack_state FROM message WHERE id = ?", message_id)
+    if row is None or row[1] == "AA":
+        return Kept(message_id, None, again=True)
+    owed = advance(ACK_STATES, AckState(row[2]), AckEvent.ASK_AGAIN)
+    state = MessageState(row[0])
+    if item.refusal is not None or state is not MessageState.REFUSED:
+        tx.run(
+            "UPDATE message SET ack_code = ?, ack_error = ?, ack_state = ? WHERE id = ?",
+            item.refusal.ack_code if item.refusal else "AA", error_json(item.refusal), owed.value, message_id,
+        )
+        return Kept(message_id, item.refusal, again=True)
+    state = advance(MESSAGE_STATES, state, MessageEvent.JUDGE_AFRESH)
+    tx.run(
+        "UPDATE message SET state = ?, ack_code = 'AA', ack_error = NULL, ack_state = ?, findings = ?, connection = ? WHERE id = ?",
+        state.value, owed.value, findings_json(item.findings), item.connection, message_id,
+    )
+    return Kept(message_id, None)
+
+
+def mark_acks(tx: Transaction, items: Sequence[tuple[int, AckEvent]]) -> list[None]:
+    """Move acknowledgement states of messages that routing does not touch: refused ones, and lost answers."""
+    states = dict(tx.rows_in("SELECT id, ack_state FROM message WHERE id IN ({keys})", [message_id for message_id, _ in items]))
+    for message_id, event in items:
+        before = AckState(states[message_id])
+        if (before, event) in ACK_STATES:
+            tx.run("UPDATE message SET ack_state = ? WHERE id = ?", ACK_STATES[before, event].value, message_id)
+    return [None] * len(items)
+
+
+def control_id_was_used(tx: Transaction, message_id: int, source: str, control_id: str) -> bool:
+    """Whether another message of this source carried the same MSH-10: worth a finding, since receipts name it."""
+    return tx.row(
+        "SELECT 1 FROM dedupe WHERE source = ? AND control_id = ? AND message_id <> ? LIMIT 1", source, control_id, message_id,
+    ) is not None
+
+
+def body_of(tx: Transaction, message_id: int) -> bytes:
+    """The exact bytes of a kept message.
+
+    Raises:
+        BlobDamaged: the file of a large body is missing or altered.
+        KeyError: no such message, or pruned.
+    """
+    row = tx.row("SELECT m.sha256, m.in_file, b.bytes FROM message m LEFT JOIN body b ON b.message_id = m.id WHERE m.id = ?", message_id)
+    if row is None or (not row[1] and row[2] is None):
+        raise KeyError(message_id)
+    return tx.blob(row[0]) if row[1] else row[2]

@@ -1,0 +1,76 @@
+"""Large bodies as files named by their SHA-256, so the same bytes are stored once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from pathlib import Path
+
+from hub.store.port import BlobDamaged
+
+
+class BlobFolder:
+    """Content-addressed files under sixteen folders.
+
+    `write` syncs the file and renames it into place; `sync_folders` makes the names durable and is called once a commit.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._lock = threading.Lock()
+        self._unsynced: set[Path] = set()
+        for digit in "0123456789abcdef":
+            (root / digit).mkdir(parents=True, exist_ok=True)
+
+    def path(self, sha256: bytes) -> Path:
+        name = sha256.hex()
+        return self._root / name[0] / name
+
+    def write(self, sha256: bytes, content: bytes) -> None:
+        """Put `content` in place, synced; twice the same is once.
+
+        Raises:
+            OSError: disk full, read-only.
+        """
+        path = self.path(sha256)
+        if not path.exists():
+            part = path.with_name(f"{path.name}.{threading.get_ident()}.part")
+            try:
+                with part.open("wb") as out:
+                    out.write(content)
+                    out.flush()
+                    os.fdatasync(out.fileno())
+                part.replace(path)
+            except OSError:
+                part.unlink(missing_ok=True)
+                raise
+        with self._lock:
+            self._unsynced.add(path.parent)
+
+    def sync_folders(self) -> None:
+        """Make the names of all files written since the last call durable."""
+        if not self._unsynced:
+            return
+        with self._lock:
+            folders, self._unsynced = self._unsynced, set()
+        for folder in folders:
+            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+
+    def read(self, sha256: bytes) -> bytes:
+        """The bytes, checked against their name.
+
+        Raises:
+            BlobDamaged: missing, torn or altered.
+        """
+        try:
+            content = self.path(sha256).read_bytes()
+        except OSError:
+            raise BlobDamaged("a stored body file is missing or unreadable") from None
+        if hashlib.sha256(content).digest() != sha256:
+            raise BlobDamaged("a stored body file is not the bytes it was")
+        return content

@@ -1,0 +1,288 @@
+"""The embedded store: SQLite in WAL mode, `synchronous=FULL`, exactly one writing connection.
+
+The writer never checkpoints on its own account: a second thread copies the WAL back with PASSIVE checkpoints, and asks the
+writer for the last few pages when the file has grown, so that the WAL starts again from its beginning.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from hub.model import log
+from hub.model.uids import UidMaker
+from hub.store.blobs import BlobFolder
+from hub.store.group import CommitTimes, GroupWriter
+from hub.store.port import Bulk, ReadTooLong, StoreUnavailable, Transaction
+from hub.store.sqlite_transaction import SqliteTransaction
+
+T = TypeVar("T")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+READ_LIMIT_S = 5.0
+WAL_WANTED_BYTES = 16 << 20
+BUSY_S = 5.0
+READERS = 3
+
+
+def connect(path: Path, *, read_only: bool = False, cache_kb: int = 4096) -> sqlite3.Connection:
+    """A connection set up as every connection of ours is.
+
+    Raises:
+        sqlite3.Error: no such file (read-only), not a database.
+    """
+    connection = sqlite3.connect(
+        f"file:{path}?mode={'ro' if read_only else 'rwc'}", uri=True, isolation_level=None, check_same_thread=False,
+        timeout=BUSY_S, cached_statements=512,
+    )
+    connection.execute(f"PRAGMA cache_size=-{cache_kb}")
+    if not read_only:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA wal_autocheckpoint=0")
+        connection.execute("PRAGMA temp_store=MEMORY")
+    return connection
+
+
+class _WriterEngine:
+    """What `GroupWriter` drives."""
+
+    def __init__(self, connection: sqlite3.Connection, blobs: BlobFolder, on_broken: Callable[[StoreUnavailable], None]) -> None:
+        self._connection, self._blobs = connection, blobs
+        self._tx = SqliteTransaction(connection, blobs)
+        self._on_broken = on_broken
+        self._last_failure: tuple[BaseException, StoreUnavailable | None] | None = None
+        self.finish_checkpoint = False
+
+    def begin(self) -> Transaction:
+        self._connection.execute("BEGIN IMMEDIATE")
+        return self._tx
+
+    def savepoint(self) -> None:
+        self._connection.execute("SAVEPOINT one")
+
+    def release(self) -> None:
+        self._connection.execute("RELEASE one")
+
+    def rollback_to_savepoint(self) -> None:
+        self._connection.execute("ROLLBACK TO one")
+        self._connection.execute("RELEASE one")
+
+    def commit(self) -> None:
+        self._blobs.sync_folders()
+        self._connection.execute("COMMIT")
+
+    def rollback(self) -> None:
+        if self._connection.in_transaction:
+            try:
+                self._connection.execute("ROLLBACK")
+            except sqlite3.Error as error:
+                log.event("store.rollback_failed", level="error", error=type(error).__name__)
+
+    def between_groups(self) -> None:
+        if self.finish_checkpoint:
+            self.finish_checkpoint = False
+            try:
+                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            except sqlite3.Error as error:
+                log.event("store.checkpoint_failed", level="warning", error=type(error).__name__)
+
+    def failure(self, error: BaseException) -> StoreUnavailable | None:
+        if self._last_failure is not None and self._last_failure[0] is error:
+            return self._last_failure[1]
+        verdict = self._judge(error)
+        self._last_failure = (error, verdict)
+        return verdict
+
+    def _judge(self, error: BaseException) -> StoreUnavailable | None:
+        if isinstance(error, StoreUnavailable):
+            return error
+        if isinstance(error, OSError):
+            return StoreUnavailable("the data folder does not take writes")
+        if not isinstance(error, sqlite3.Error):
+            return None
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return StoreUnavailable(f"the database does not take writes ({error.sqlite_errorname})")
+        if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            broken = StoreUnavailable(f"the database cannot be trusted any more ({error.sqlite_errorname})")
+            self._on_broken(broken)
+            return broken
+        return None
+
+
+class SqliteStore:
+    """The embedded store of one data folder.
+
+    After a failed write to disk (I/O error) nothing more is written and `broken` is set: what the disk holds is then only
+    known after a restart. `on_broken` is called once, on the event loop.
+    """
+
+    def __init__(self, path: Path, blob_folder: Path, *, edge: int = 0, on_broken: Callable[[], None] | None = None) -> None:
+        self._path = path
+        self._blobs = BlobFolder(blob_folder)
+        self._connection = connect(path, cache_kb=24_576)
+        last = self._connection.execute("SELECT max(id) FROM (SELECT max(id) id FROM message UNION ALL SELECT max(id) FROM delivery)").fetchone()
+        self._uids = UidMaker(lambda: time.time_ns() // 1_000_000, edge=edge, after=last[0] or 0)
+        self._on_broken = on_broken
+        self._engine = _WriterEngine(self._connection, self._blobs, self._break)
+        self._writer = GroupWriter(self._engine)
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
+        self._blob_writers = ThreadPoolExecutor(4, thread_name_prefix="blob")
+        self._local = threading.local()
+        self._closing = threading.Event()
+        self._checkpointer = threading.Thread(target=self._checkpoint, name="checkpoint", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.broken: StoreUnavailable | None = None
+
+    def start(self) -> None:
+        """Start the threads; on the event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._writer.start()
+        self._checkpointer.start()
+
+    async def close(self) -> None:
+        """Finish queued writes, bring the WAL back, close."""
+        await self._writer.stop()
+        self._closing.set()
+        await asyncio.to_thread(self._checkpointer.join)
+        self._readers.shutdown(wait=True)
+        self._blob_writers.shutdown(wait=True)
+        if self.broken is None:
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        self._connection.close()
+
+    @property
+    def times(self) -> CommitTimes:
+        return self._writer.times
+
+    def next_id(self) -> int:
+        return self._uids.next()
+
+    def now_us(self) -> int:
+        return time.time_ns() // 1000
+
+    def health(self) -> str:
+        if self.broken is not None:
+            return self.broken.sentence
+        return ""
+
+    async def write(self, job: Callable[[Transaction], T]) -> T:
+        if self.broken is not None:
+            raise self.broken
+        return await self._writer.write(job)
+
+    def bulk(
+        self, job: Callable[[Transaction, Sequence[Item]], Sequence[Result]], *, urgent: bool = False, at_most: int = 256,
+    ) -> Bulk[Item, Result]:
+        return self._writer.bulk(self._unless_broken(job), urgent=urgent, at_most=at_most)
+
+    async def read(self, job: Callable[[Transaction], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, job)
+
+    async def put_blob(self, sha256: bytes, content: bytes) -> None:
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._blob_writers, self._blobs.write, sha256, content)
+        except OSError:
+            raise StoreUnavailable("the blob folder does not take writes") from None
+
+    def _unless_broken(self, job: Callable[[Transaction, Sequence[Item]], Sequence[Result]]) -> Callable[[Transaction, Sequence[Item]], Sequence[Result]]:
+        def guarded(tx: Transaction, items: Sequence[Item]) -> Sequence[Result]:
+            if self.broken is not None:
+                raise self.broken
+            return job(tx, items)
+        return guarded
+
+    def _break(self, why: StoreUnavailable) -> None:
+        if self.broken is None:
+            self.broken = why
+            log.event("store.broken", level="error", reason=why.sentence)
+            if self._on_broken is not None and self._loop is not None:
+                self._loop.call_soon_threadsafe(self._on_broken)
+
+    def _read(self, job: Callable[[Transaction], T]) -> T:
+        tx, connection = self._reader()
+        until = time.monotonic() + READ_LIMIT_S
+        connection.set_progress_handler(lambda: time.monotonic() > until, 20_000)
+        connection.execute("BEGIN")
+        try:
+            return job(tx)
+        except sqlite3.OperationalError as error:
+            if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_INTERRUPT:
+                raise ReadTooLong(f"a read took longer than {READ_LIMIT_S:.0f} s") from None
+            raise
+        finally:
+            connection.execute("ROLLBACK")
+
+    def _reader(self) -> tuple[SqliteTransaction, sqlite3.Connection]:
+        try:
+            return self._local.pair  # type: ignore[no-any-return]
+        except AttributeError:
+            connection = connect(self._path, read_only=True)
+            self._local.pair = SqliteTransaction(connection, self._blobs), connection
+            return self._local.pair  # type: ignore[no-any-return]
+
+    def _checkpoint(self) -> None:
+        wal = self._path.with_name(self._path.name + "-wal")
+        connection = connect(self._path)
+        copied = 0
+        while not self._closing.wait(0.2):
+            try:
+                size = wal.stat().st_size if wal.exists() else 0
+                if size < WAL_WANTED_BYTES // 4 or self.broken is not None:
+                    continue
+                _, frames, done = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                if frames * 4096 > WAL_WANTED_BYTES and done != copied:
+                    self._engine.finish_checkpoint = True
+                copied = done
+            except (sqlite3.Error, OSError) as error:
+                log.event("store.checkpoint_failed", level="warning", error=type(error).__name__)
+        connection.close()
+
+
+class ShortStore:
+    """Writes and reads of one command beside a running hub: short transactions, waiting for its turn. Not a `run`."""
+
+    def __init__(self, path: Path, blob_folder: Path) -> None:
+        self._connection = connect(path)
+        self._blobs = BlobFolder(blob_folder)
+        self._uids = UidMaker(lambda: time.time_ns() // 1_000_000, edge=31)
+
+    def next_id(self) -> int:
+        return self._uids.next()
+
+    def now_us(self) -> int:
+        return time.time_ns() // 1000
+
+    def write(self, job: Callable[[Transaction], T]) -> T:
+        """Run `job` in its own transaction.
+
+        Raises:
+            StoreUnavailable: the database does not take writes.
+        """
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                result = job(SqliteTransaction(self._connection, self._blobs))
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise StoreUnavailable(f"the database does not take writes ({type(error).__name__})") from None
+        return result
+
+    def read(self, job: Callable[[Transaction], T]) -> T:
+        return job(SqliteTransaction(self._connection, self._blobs))
+
+    def close(self) -> None:
+        self._connection.close()
+
+
