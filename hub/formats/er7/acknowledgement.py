@@ -12,11 +12,10 @@ from functools import lru_cache
 from hub.formats.er7.charset import name_of
 from hub.formats.er7.escapes import escape, unescape
 from hub.formats.er7.message import Message
-from hub.formats.er7.separators import STANDARD, Separators, declared
+from hub.formats.er7.separators import STANDARD, Separators
 from hub.model.refusals import CONDITIONS_0357, MessageRefused
 from hub.model.site import Site
 
-_DECLARED_AS_USUAL = declared(b"|", b"^~\\&")
 _FRAMING = b"\x0b\x1c"
 _LOCATION = re.compile(r"([A-Z][A-Z0-9]{2})(?:\[(\d{1,6})\])?(?:-(\d{1,4})(?:\[(\d{1,4})\])?(?:\.(\d{1,4}))?(?:\.(\d{1,4}))?)?")
 
@@ -44,8 +43,7 @@ def acknowledgement(
         charset, answered = name_of(codec), b""
     else:
         app, organisation = _own_header(site, codec)
-        usual = request.separators is _DECLARED_AS_USUAL or request.separators == STANDARD
-        written = request.header if usual else _Rewritten(request)
+        written = request.header if request.separators is STANDARD else _Rewritten(request)
         answered = written(10)
         header = (
             written(5) or app, written(6) or organisation, written(3), written(4), timestamp(at, site.timezone), b"",
@@ -73,7 +71,9 @@ class _Rewritten:
 
 def _rewrite(field: bytes, theirs: Separators) -> bytes:
     splits = (
-        (theirs.repetition, STANDARD.repetition), (theirs.component, STANDARD.component), (theirs.subcomponent, STANDARD.subcomponent),
+        (theirs.repetition, STANDARD.repetition),
+        (theirs.component, STANDARD.component),
+        (theirs.subcomponent, STANDARD.subcomponent),
     )
 
     def at_level(part: bytes, level: int) -> bytes:

@@ -21,7 +21,7 @@ _PLAIN = str.maketrans({
 
 
 def codec_of(msh_18: bytes) -> str | None:
-    """The Python codec that MSH-18 names (its first repetition's text); None when it names none we know.
+    """The Python codec that MSH-18 names; None when it names none we know.
 
     Standard: HL7 v2.5.1 table 0211; CI-SIS allows `UNICODE UTF-8` and `8859/15`.
     """

@@ -6,14 +6,17 @@ Standard: HL7 v2.5.1 chapter 2; line ends and separators as French senders reall
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from hub.formats.er7.charset import codec_of, decode
 from hub.formats.er7.escapes import unescape
-from hub.formats.er7.separators import Separators, declared, field_separator
+from hub.formats.er7.separators import STANDARD, Separators, declared, field_separator
 from hub.model.refusals import Unreadable
 
 MAX_SEGMENTS = 100_000
 NAMELESS = "???"             # a line that does not start with a segment's name; what it starts with may be anybody's data
+
+MAX_PROFILES = 8             # repetitions of MSH-21 that are looked at
 
 _BOM = b"\xef\xbb\xbf"
 _HEADER_WINDOW_BYTES = 1024
@@ -99,19 +102,29 @@ class Segment:
         return self._raw.count(separator, start, end) + 1
 
     def text(self, field: int, component: int = 1, *, repetition: int = 1, subcomponent: int = 1) -> str:
-        """Decoded, unescaped, stripped text; a null (`""`) comes as these two characters."""
-        start, end = self.component_span(field, component, repetition=repetition)
-        if start == end:
+        """Decoded, unescaped, stripped text; a null (`""`) comes as these two characters.
+
+        Made for short fields: what a field holds is copied. For a document take `component_span`.
+        """
+        start, end = self.span(field)
+        value = self._raw[start:end]
+        if not value:
             return ""
         separators = self._separators
         if self._is_header and field <= 2:
-            return decode(self._raw[start:end], self._codec)
-        if component and subcomponent:
-            start, end = _part(self._raw, start, end, separators.subcomponent, subcomponent)
-        value = self._raw[start:end]
+            return decode(value, self._codec) if component <= 1 and repetition <= 1 else ""
+        if repetition:
+            value = _piece(value, separators.repetition, repetition)
+        if component:
+            value = _piece(value, separators.component, component)
+            if subcomponent:
+                value = _piece(value, separators.subcomponent, subcomponent)
         if separators.escape in value:
             value = unescape(value, separators)
-        return decode(value, self._codec).strip()
+        try:
+            return value.decode(self._codec).strip()
+        except UnicodeDecodeError:
+            return decode(value, self._codec).strip()
 
     def is_null(self, field: int, component: int = 0, *, repetition: int = 1) -> bool:
         """Whether a field (or one component of it) is HL7's null, `""`: the sender says that the value is removed."""
@@ -141,25 +154,27 @@ class Message:
         self.raw, self.separators, self._start = raw, separators, start
         self._segments: tuple[Segment, ...] | None = None
         self._by_name: dict[str, tuple[Segment, ...]] = {}
-        header = raw[start:end].split(separators.field, 21)
+        line = raw[start:end]
+        header = line.split(separators.field, 21)
         if len(header) < 21:
             header += [b""] * (21 - len(header))
         self._header = header
-        charset = header[17].strip()
-        if separators.repetition and separators.repetition in charset:
-            charset = charset.split(separators.repetition, 1)[0].strip()
-        codec = codec_of(charset) if charset else default_charset
-        self.charset_unknown = codec is None
-        self.charset: str = codec or default_charset
+        self.charset, self.charset_unknown = _charset(header[17], separators, default_charset)
 
-        kind = self._parts(header[8])
-        self.type = f"{kind[0]}^{kind[1]}" if len(kind) > 1 and kind[1] else kind[0]
-        self.structure = kind[2] if len(kind) > 2 else ""
-        self.control_id = self._leaf(header[9])
-        self.version = self._parts(header[11])[0]
-        self.processing_id = self._parts(header[10])[0]
-        self.sending_app = self._parts(header[2])[0]
-        self.profiles = self._profiles(header[20]) if header[20] else ()
+        escape, component = separators.escape, separators.component or b"\r"   # no header holds a CR: nothing is split
+        escaped = bool(escape) and line.find(escape, line.find(header[1]) + len(header[1])) >= 0
+        text: Callable[[bytes], str] = bytes.decode if line.isascii() and not escaped else self._leaf
+        kind, _, rest = header[8].partition(component)
+        event, _, rest = rest.partition(component)
+        self.type = text(kind).strip()
+        if event := event.strip():
+            self.type += "^" + text(event)
+        self.structure = text(rest.partition(component)[0]).strip()
+        self.control_id = text(header[9]).strip()
+        self.version = text(header[11].partition(component)[0]).strip()
+        self.processing_id = text(header[10].partition(component)[0]).strip()
+        self.sending_app = text(header[2].partition(component)[0]).strip()
+        self.profiles = self._profiles(header[20], text) if header[20] else ()
 
     def header(self, field: int) -> bytes:
         """MSH-`field` (2 to 21) as written, without a look at the rest of the message."""
@@ -226,19 +241,14 @@ class Message:
         found = _LINE_END.search(self.raw, self._start)
         return b"\n" if found and found[0] == b"\n" else b"\r"
 
-    def _parts(self, field: bytes) -> list[str]:
-        """Components of the first repetition of a header field, as text."""
-        separators = self.separators
-        if separators.repetition and separators.repetition in field:
-            field = field.split(separators.repetition, 1)[0]
-        if not separators.component:
-            return [self._leaf(field)]
-        return [self._leaf(part) for part in field.split(separators.component, 3)]
-
-    def _profiles(self, field: bytes) -> tuple[str, ...]:
-        repetition = self.separators.repetition
-        every = [self._parts(one) for one in (field.split(repetition, 8) if repetition else [field])]
-        return tuple("^".join(parts[:2]).rstrip("^") for parts in every if parts[0])
+    def _profiles(self, field: bytes, text: Callable[[bytes], str]) -> tuple[str, ...]:
+        separators, profiles = self.separators, []
+        for one in field.split(separators.repetition, MAX_PROFILES) if separators.repetition else [field]:
+            number, _, rest = one.partition(separators.component or b"\r")
+            name = text(rest.partition(separators.component or b"\r")[0]).strip()
+            if number := number.strip():
+                profiles.append(f"{text(number)}^{name}" if name else text(number))
+        return tuple(profiles[:MAX_PROFILES])
 
     def _leaf(self, value: bytes) -> str:
         if self.separators.escape in value:
@@ -254,6 +264,8 @@ def read(raw: bytes, default_charset: str = "utf-8") -> Message:
     Raises:
         Unreadable: no MSH segment, or separators that cannot be told apart (MSH-1, MSH-2).
     """
+    if raw.startswith(b"MSH|^~\\&|"):
+        return Message(raw, 0, _header_end(raw, 8), STANDARD, default_charset)
     start = 3 if raw.startswith(_BOM) else 0
     while raw[start : start + 1] in (b"\r", b"\n"):
         start += 1
@@ -275,6 +287,16 @@ def join(message: Message) -> bytes:
     return message.raw
 
 
+def _charset(msh_18: bytes, separators: Separators, default: str) -> tuple[str, bool]:
+    """The codec to read with, and whether MSH-18 names one that we do not know."""
+    if separators.repetition and separators.repetition in msh_18:
+        msh_18 = msh_18.split(separators.repetition, 1)[0]
+    if not msh_18 or msh_18.isspace():
+        return default, False
+    codec = codec_of(msh_18)
+    return codec or default, codec is None
+
+
 def _header_end(raw: bytes, start: int) -> int:
     """Where the MSH line ends, without a search for a CR through a message that has none."""
     window = start + _HEADER_WINDOW_BYTES
@@ -286,6 +308,16 @@ def _header_end(raw: bytes, start: int) -> int:
         return cr
     found = _LINE_END.search(raw, window) if window < len(raw) else None
     return found.start() if found else len(raw)
+
+
+def _piece(value: bytes, separator: bytes, number: int) -> bytes:
+    """The `number`-th piece of `value` between separators; empty when there are fewer."""
+    if separator not in value or not separator:
+        return value if number <= 1 else b""
+    if number == 1:
+        return value.partition(separator)[0]
+    pieces = value.split(separator, number)
+    return pieces[number - 1] if len(pieces) >= number else b""
 
 
 def _part(raw: bytes, start: int, end: int, separator: bytes, number: int) -> tuple[int, int]:

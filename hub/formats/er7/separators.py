@@ -63,7 +63,8 @@ def declared(field: bytes, encoding_characters: bytes) -> Separators:
             chosen.append(character)
         else:
             chosen.append(b"" if recommended in written else recommended)
-    return Separators(field, *chosen)
+    separators = Separators(field, *chosen)
+    return STANDARD if separators == STANDARD else separators
 
 
 def _characters(text: bytes) -> list[bytes]:
