@@ -1,0 +1,392 @@
+"""The header of a CDA R2 document: what routing, filing and the identity check need, without a tree of its body.
+
+Standard: HL7 CDA R2; CI-SIS volet Structuration minimale des documents de santé, rules 1.16.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NoReturn, TypedDict, cast
+
+from lxml import etree
+
+from hub.model.identifiers import InsMatricule, is_oid
+from hub.model.refusals import Unreadable
+
+MAX_BYTES = 64 << 20
+MAX_HEADER_BYTES = 4 << 20
+
+_V3 = "{urn:hl7-org:v3}"
+_DOCUMENT = f"{_V3}ClinicalDocument"
+_BODIES = {f"{_V3}nonXMLBody": "N1", f"{_V3}structuredBody": "N3"}
+_TEXT = f"{_V3}text"
+_STYLESHEETS = frozenset({"{http://www.w3.org/1999/XSL/Transform}stylesheet", "{http://www.w3.org/1999/XSL/Transform}transform"})
+_FRENCH_MODELS = "1.2.250.1.213.1.1.1."
+_GENERIC_TEMPLATES = frozenset({"2.16.840.1.113883.2.8.2.1", "1.2.250.1.213.1.1.1.1"})
+_N1_FORMATS = {
+    "application/pdf": "urn:ihe:iti:xds-sd:pdf:2008",
+    "text/plain": "urn:ihe:iti:xds-sd:text:2008",
+}
+_CHUNK_BYTES = 16384
+
+Id = tuple[str, str]             # (root, extension); the extension may be empty
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class CdaAuthor:
+    """One author: a person (`family`, `given`) or a device (`device_name`), and the organisation they act for.
+
+    `organisation_id` is the extension of the organisation's id (a FINESS or SIRET with its prefix), its root when there is
+    no extension. `time` is a TS as written.
+    """
+
+    id_root: str = ""
+    id_extension: str = ""
+    family: str = ""
+    given: str = ""
+    organisation_id: str = ""
+    organisation_root: str = ""
+    organisation_name: str = ""
+    device_name: str = ""
+    time: str = ""
+    code: str = ""
+    code_system: str = ""
+
+    def __repr__(self) -> str:
+        return "CdaAuthor(…)"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class CdaHeader:
+    """What the header says, blanks around values removed, empty where it says nothing.
+
+    `id`, `set_id` and `replaces` (the document that this one replaces) are canonical: `root` or `root.extension`. Times are
+    TS as written. `ins` holds the INS whose form is right, whatever their key. `birth_name` and `first_given_name` are those
+    qualified BR, `birth_given_names` the unqualified list, `used_name` that qualified CL, else SP, else an unqualified one.
+    `event_start`, `event_stop` and `practice_setting` come from the first serviceEvent, the main act. `body_kind` is `N1`
+    (nonXMLBody, of type `media_type`), `N3` (structuredBody) or empty. `fmt` is the XDS formatCode of an N1 body, and the
+    OID of the document model for N3.
+    """
+
+    id: str
+    id_root: str
+    id_extension: str = ""
+    set_id: str = ""
+    version_number: int = 0
+    code: str = ""
+    code_system: str = ""
+    code_display: str = ""
+    title: str = ""
+    effective_time: str = ""
+    confidentiality: str = ""
+    language: str = ""
+    template_ids: tuple[Id, ...] = ()
+    replaces: str = ""
+    patient_ids: tuple[Id, ...] = ()
+    ins: tuple[InsMatricule, ...] = ()
+    birth_name: str = ""
+    birth_given_names: str = ""
+    first_given_name: str = ""
+    used_name: str = ""
+    birth_time: str = ""
+    sex: str = ""
+    birth_place_code: str = ""
+    authors: tuple[CdaAuthor, ...] = ()
+    custodian_id: str = ""
+    custodian_root: str = ""
+    custodian_name: str = ""
+    encounter_ids: tuple[Id, ...] = ()
+    event_start: str = ""
+    event_stop: str = ""
+    practice_setting: str = ""
+    facility_type: str = ""
+    body_kind: str = ""
+    media_type: str = ""
+    fmt: str = ""
+
+    def __repr__(self) -> str:
+        return "CdaHeader(…)"
+
+    @property
+    def master_id(self) -> str:
+        """The document's id as a URI: what the record and the DMP call its uniqueId."""
+        return f"urn:oid:{self.id}"
+
+    @property
+    def has_all_traits(self) -> bool:
+        """Whether the five traits are there that an INS must come with."""
+        return bool(
+            self.birth_name and self.first_given_name and self.birth_given_names
+            and self.birth_time and self.sex and self.birth_place_code
+        )
+
+
+class _Patient(TypedDict):
+    patient_ids: tuple[Id, ...]
+    ins: tuple[InsMatricule, ...]
+    birth_name: str
+    birth_given_names: str
+    first_given_name: str
+    used_name: str
+    birth_time: str
+    sex: str
+    birth_place_code: str
+
+
+def canonical(root: str, extension: str = "") -> str:
+    """One form for an instance identifier: `root`, or `root.extension`."""
+    root, extension = root.strip(), extension.strip()
+    return f"{root}.{extension}" if root and extension else root or extension
+
+
+def canonical_id(text: str) -> str:
+    """A document id as TXA-12 writes it, in the form of `CdaHeader.id`, so that both can be compared.
+
+    `extension^^root^ISO` and `root.extension^name` both occur; what stands in component 2 is left out.
+    Standard: CI-SIS transmission de documents CDA en HL7 v2, 2.1.2, TXA-12.
+    """
+    parts = [part.strip() for part in text.split("^")]
+    own = parts[0].removeprefix("urn:oid:")
+    root = parts[2] if len(parts) > 2 else ""
+    return canonical(root, own) if is_oid(root) and root != own else own
+
+
+def read_header(xml: bytes, *, max_bytes: int = MAX_BYTES) -> CdaHeader:
+    """The header of the CDA document `xml`.
+
+    The whole document is checked to be well-formed, its body is never built. A document inside a stylesheet that displays
+    it is taken out; nothing is executed, fetched or expanded.
+
+    Raises:
+        Unreadable: too large, too deep, not well-formed, with a DOCTYPE, not a CDA, without id, or of two patients.
+    """
+    if len(xml) > max_bytes:
+        _refuse("/", f"document of more than {max_bytes} bytes")
+    try:
+        guard = cast("etree.ParserTarget", _Guard())
+        etree.fromstring(xml, etree.XMLParser(target=guard, resolve_entities=False, no_network=True, load_dtd=False))
+        document, body_kind, media_type = _document(xml)
+    except etree.XMLSyntaxError as error:
+        line, column = error.position
+        _refuse("/", f"not well-formed XML (line {line}, column {column})")
+    except (etree.LxmlError, LookupError, ValueError):
+        _refuse("/", "not XML that can be read")
+    return _header(document, body_kind, media_type)
+
+
+def _refuse(at: str, why: str) -> NoReturn:
+    raise Unreadable(at=at, condition="102", sentence=f"{at}: {why}") from None
+
+
+class _Guard:
+    """A parser target that builds nothing, so that checking a body costs no Python at all, and refuses any DOCTYPE.
+
+    libxml2 itself refuses more than 256 levels of elements as long as `huge_tree` is off; text that is not built may be longer
+    than its 10 MB.
+    """
+
+    def doctype(self, _name: str, _public: str, _system: str) -> None:
+        _refuse("/", "DOCTYPE is not allowed")
+
+    def close(self) -> None:
+        return None
+
+
+def _document(xml: bytes) -> tuple[etree._Element, str, str]:
+    """The ClinicalDocument with its children before the body, the kind of the body and its media type."""
+    parser = etree.XMLPullParser(
+        events=("start",), tag=(_DOCUMENT, *_BODIES, _TEXT), resolve_entities=False, no_network=True, load_dtd=False,
+    )
+    document = body = None
+    for element in _starts(parser, xml):
+        parent = element.getparent()
+        if document is None:
+            if element.tag != _DOCUMENT:
+                continue
+            if parent is not None and element.getroottree().getroot().tag not in _STYLESHEETS:
+                _refuse("/", "not a ClinicalDocument")
+            document = element
+        elif body is not None:
+            if parent is body and element.tag == _TEXT:
+                return document, "N1", _attribute(element, "mediaType")
+        elif element.tag in _BODIES and parent is not None and parent.getparent() is document:
+            if _BODIES[element.tag] == "N3":
+                return document, "N3", ""
+            body = element
+    if document is None:
+        _refuse("/", "not a ClinicalDocument")
+    return document, "" if body is None else "N1", ""
+
+
+def _starts(parser: etree.XMLPullParser, xml: bytes) -> Iterator[etree._Element]:
+    """Elements of interest as they open, fed so little at a time that a body is not in memory when its start is told."""
+    for offset in range(0, len(xml), _CHUNK_BYTES):
+        if offset > MAX_HEADER_BYTES:
+            _refuse("/", f"a header of more than {MAX_HEADER_BYTES} bytes")
+        parser.feed(xml[offset : offset + _CHUNK_BYTES])
+        for _, element in parser.read_events():
+            yield cast(etree._Element, element)
+
+
+def _header(document: etree._Element, body_kind: str, media_type: str) -> CdaHeader:
+    root, extension = _id(document.find(f"{_V3}id"))
+    if not root:
+        _refuse("/ClinicalDocument/id", "missing")
+    if len(document.findall(f"{_V3}recordTarget")) > 1:
+        _refuse("/ClinicalDocument/recordTarget", "more than one patient")
+    templates = _ids(document, "templateId")
+    code = document.find(f"{_V3}code")
+    version = _value(document, "versionNumber", "value")
+    custodian = document.find(_path("custodian/assignedCustodian/representedCustodianOrganization"))
+    custodian_root, custodian_id = _first_id(custodian)
+    event = document.find(_path("documentationOf/serviceEvent"))
+    event_start, event_stop = _interval(event)
+    encounter = document.find(_path("componentOf/encompassingEncounter"))
+    return CdaHeader(
+        id=canonical(root, extension),
+        id_root=root,
+        id_extension=extension,
+        set_id=canonical(*_id(document.find(f"{_V3}setId"))),
+        version_number=int(version) if version.isascii() and version.isdigit() and len(version) <= 9 else 0,
+        code=_attribute(code, "code"),
+        code_system=_attribute(code, "codeSystem"),
+        code_display=_attribute(code, "displayName"),
+        title=_text(document, "title"),
+        effective_time=_value(document, "effectiveTime", "value"),
+        confidentiality=_value(document, "confidentialityCode", "code"),
+        language=_value(document, "languageCode", "code"),
+        template_ids=templates,
+        replaces=_replaced(document),
+        authors=tuple(_author(author) for author in document.findall(f"{_V3}author")),
+        custodian_id=custodian_id or custodian_root,
+        custodian_root=custodian_root,
+        custodian_name=_text(custodian, "name"),
+        encounter_ids=_ids(encounter, "id"),
+        event_start=event_start,
+        event_stop=event_stop,
+        practice_setting=_value(
+            event, "performer/assignedEntity/representedOrganization/standardIndustryClassCode", "code",
+        ),
+        facility_type=_value(encounter, "location/healthCareFacility/code", "code"),
+        body_kind=body_kind,
+        media_type=media_type,
+        fmt=_format(body_kind, media_type, templates),
+        **_patient(document.find(_path("recordTarget/patientRole"))),
+    )
+
+
+def _patient(role: etree._Element | None) -> _Patient:
+    """Identifiers and traits of the patient.
+
+    Standard: CI-SIS structuration minimale, recordTarget; RNIV for the qualifiers of names.
+    """
+    ids = _ids(role, "id")
+    patient = None if role is None else role.find(f"{_V3}patient")
+    families, givens = _names(patient, "family"), _names(patient, "given")
+    birth_place = None if patient is None else patient.find(_path("birthplace/place/addr"))
+    return {
+        "patient_ids": ids,
+        "ins": tuple(ins for ins in map(_ins, ids) if ins is not None),
+        "birth_name": _qualified(families, "BR"),
+        "birth_given_names": _qualified(givens, ""),
+        "first_given_name": _qualified(givens, "BR"),
+        "used_name": _qualified(families, "CL") or _qualified(families, "SP") or _qualified(families, ""),
+        "birth_time": _value(patient, "birthTime", "value"),
+        "sex": _value(patient, "administrativeGenderCode", "code"),
+        "birth_place_code": _text(birth_place, "county"),
+    }
+
+
+def _ins(identifier: Id) -> InsMatricule | None:
+    root, extension = identifier
+    try:
+        return InsMatricule(extension, root)
+    except ValueError:
+        return None
+
+
+def _names(patient: etree._Element | None, part: str) -> list[tuple[frozenset[str], str]]:
+    found = [] if patient is None else patient.findall(_path(f"name/{part}"))
+    return [(frozenset(_attribute(one, "qualifier").split()), _all_text(one)) for one in found]
+
+
+def _qualified(parts: list[tuple[frozenset[str], str]], qualifier: str) -> str:
+    """Parts of a name with this qualifier (`""`: with none), in the order written."""
+    return " ".join(text for qualifiers, text in parts if text and (qualifier in qualifiers if qualifier else not qualifiers))
+
+
+def _author(author: etree._Element) -> CdaAuthor:
+    assigned = author.find(f"{_V3}assignedAuthor")
+    root, extension = _first_id(assigned)
+    organisation = None if assigned is None else assigned.find(f"{_V3}representedOrganization")
+    organisation_root, organisation_extension = _first_id(organisation)
+    return CdaAuthor(
+        id_root=root,
+        id_extension=extension,
+        family=_text(assigned, "assignedPerson/name/family"),
+        given=_text(assigned, "assignedPerson/name/given"),
+        organisation_id=organisation_extension or organisation_root,
+        organisation_root=organisation_root,
+        organisation_name=_text(organisation, "name"),
+        device_name=_text(assigned, "assignedAuthoringDevice/softwareName")
+        or _text(assigned, "assignedAuthoringDevice/manufacturerModelName"),
+        time=_value(author, "time", "value"),
+        code=_value(assigned, "code", "code"),
+        code_system=_value(assigned, "code", "codeSystem"),
+    )
+
+
+def _replaced(document: etree._Element) -> str:
+    for related in document.findall(f"{_V3}relatedDocument"):
+        if _attribute(related, "typeCode") == "RPLC":
+            return canonical(*_id(related.find(_path("parentDocument/id"))))
+    return ""
+
+
+def _interval(event: etree._Element | None) -> tuple[str, str]:
+    low, high = _value(event, "effectiveTime/low", "value"), _value(event, "effectiveTime/high", "value")
+    return low or _value(event, "effectiveTime", "value"), high
+
+
+def _format(body_kind: str, media_type: str, templates: tuple[Id, ...]) -> str:
+    if body_kind == "N1":
+        return _N1_FORMATS.get(media_type, "")
+    models = [root for root, _ in templates if root not in _GENERIC_TEMPLATES]
+    return next((root for root in models if root.startswith(_FRENCH_MODELS)), models[0] if models else "")
+
+
+@lru_cache(maxsize=128)
+def _path(names: str) -> str:
+    return "/".join(_V3 + name for name in names.split("/"))
+
+
+def _id(element: etree._Element | None) -> Id:
+    return _attribute(element, "root"), _attribute(element, "extension")
+
+
+def _ids(parent: etree._Element | None, name: str) -> tuple[Id, ...]:
+    found = [] if parent is None else parent.findall(_V3 + name)
+    return tuple(one for one in map(_id, found) if one[0])
+
+
+def _first_id(parent: etree._Element | None) -> Id:
+    return next(iter(_ids(parent, "id")), ("", ""))
+
+
+def _attribute(element: etree._Element | None, name: str) -> str:
+    return "" if element is None else element.get(name, "").strip()
+
+
+def _value(parent: etree._Element | None, names: str, attribute: str) -> str:
+    return "" if parent is None else _attribute(parent.find(_path(names)), attribute)
+
+
+def _text(parent: etree._Element | None, names: str) -> str:
+    return "" if parent is None else _all_text(parent.find(_path(names)))
+
+
+def _all_text(element: etree._Element | None) -> str:
+    """Text of an element and what is inside it, each run of blanks as one."""
+    return "" if element is None else " ".join("".join(cast(Iterator[str], element.itertext(tag=etree.Element))).split())
