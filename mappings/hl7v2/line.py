@@ -1,0 +1,114 @@
+"""A segment split once, for mappings that read many of its fields.
+
+`Segment.text` looks up one field at a time without splitting; here the whole line is cut, which pays from some ten fields on.
+HL7's null (`""`) reads as empty; `is_null` tells it from an absent value.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from hub.formats.er7 import Message, Segment, Separators, unescape
+from hub.formats.er7.charset import decode
+
+
+class Composite:
+    """One repetition of a field: components and subcomponents count from 1, what is absent is empty."""
+
+    __slots__ = ("_line", "_parts")
+
+    def __init__(self, line: Line, value: str) -> None:
+        self._line = line
+        self._parts = value.split(line.component) if line.component and line.component in value else (value,)
+
+    def text(self, component: int = 1, subcomponent: int = 1) -> str:
+        """Decoded, unescaped, stripped; empty for null."""
+        if component > len(self._parts):
+            return ""
+        value = self._parts[component - 1]
+        if not value:
+            return ""
+        line = self._line
+        if line.subcomponent and line.subcomponent in value:
+            inner = value.split(line.subcomponent)
+            value = inner[subcomponent - 1] if subcomponent <= len(inner) else ""
+        elif subcomponent > 1:
+            return ""
+        if line.is_plain and (not line.escape or line.escape not in value):
+            value = value.strip()
+            return "" if value == '""' else value
+        return line.leaf(value)
+
+
+class Line:
+    """One segment, not MSH, as fields."""
+
+    __slots__ = ("_codec", "_fields", "_separators", "component", "escape", "is_plain", "repetition", "subcomponent")
+
+    def __init__(self, segment: Segment, message: Message) -> None:
+        self._separators, self._codec = message.separators, message.charset
+        field, self.component, self.repetition, self.escape, self.subcomponent = _as_text(message.separators, message.charset)
+        raw = segment.line()
+        try:
+            text = raw.decode(self._codec)
+            self.is_plain = True
+        except UnicodeDecodeError:
+            text = raw.decode(self._codec, "surrogateescape")
+            self.is_plain = False
+        self._fields = text.split(field)
+
+    def raw(self, field: int) -> str:
+        """A whole field as written."""
+        return self._fields[field] if field < len(self._fields) else ""
+
+    def all(self, field: int) -> list[Composite]:
+        """Every repetition, empty ones included."""
+        value = self._fields[field] if field < len(self._fields) else ""
+        if not value:
+            return []
+        if self.repetition and self.repetition in value:
+            return [Composite(self, one) for one in value.split(self.repetition)]
+        return [Composite(self, value)]
+
+    def one(self, field: int) -> Composite:
+        """The first repetition."""
+        value = self._fields[field] if field < len(self._fields) else ""
+        if self.repetition and self.repetition in value:
+            value = value.split(self.repetition, 1)[0]
+        return Composite(self, value)
+
+    def text(self, field: int, component: int = 1, subcomponent: int = 1) -> str:
+        """Of the first repetition."""
+        if field >= len(self._fields) or not self._fields[field]:
+            return ""
+        return self.one(field).text(component, subcomponent)
+
+    def is_null(self, field: int) -> bool:
+        """Whether the sender says that the value is removed."""
+        return self.raw(field).strip() == '""'
+
+    def leaf(self, value: str) -> str:
+        """A value whose bytes need a look: escapes, or bytes that are not of the declared charset."""
+        raw = value.encode(self._codec, "surrogateescape")
+        text = decode(unescape(raw, self._separators), self._codec).strip()
+        return "" if text == '""' else text
+
+
+@lru_cache(maxsize=64)
+def _as_text(separators: Separators, codec: str) -> tuple[str, str, str, str, str]:
+    field, component, repetition, escape, subcomponent = (
+        one.decode(codec, "surrogateescape")
+        for one in (separators.field, separators.component, separators.repetition, separators.escape, separators.subcomponent)
+    )
+    return field, component, repetition, escape, subcomponent
+
+
+def line(message: Message, name: str) -> Line | None:
+    """The first segment of that name; None when there is none."""
+    segment = message.first(name)
+    return Line(segment, message) if segment is not None else None
+
+
+def lines(message: Message, name: str) -> list[Line]:
+    """All segments of that name."""
+    return [Line(segment, message) for segment in message.segments(name)]

@@ -1,0 +1,61 @@
+"""What a translation of one message structure offers; the flow asks for the same shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from hub.formats.er7 import Message
+from hub.model.record_change import RecordChange
+from hub.model.refusals import Finding
+from hub.model.site import Site
+
+Rewrite = Callable[[Message, Site], bytes]
+"""Rewriting for one destination: the message in, its new bytes out. Named by a route's `mapping`."""
+
+
+class Structure(Protocol):
+    """One message structure (or profile of one) that the hub understands.
+
+    `name` and `version` stand in Provenance as `name@version`. `heavy`: translate in a worker process. `parses_document`:
+    `judge` decodes and parses the document, so a big one is judged beside the event loop.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def heavy(self) -> bool: ...
+    @property
+    def parses_document(self) -> bool: ...
+
+    def judge(self, message: Message, site: Site) -> tuple[Finding, ...]:
+        """What is worth telling of a message that may be taken; looks nothing up, runs before the acknowledgement.
+
+        Raises:
+            MessageRefused: it may not be taken.
+        """
+
+    def requests(self, message: Message, site: Site) -> tuple[str, ...]:
+        """Destinations that the message itself asks for: `dmp`, `mssante:<address>`."""
+
+    def refused_requests(self, message: Message, site: Site) -> tuple[tuple[str, str], ...]:
+        """Those of `requests` that a rule forbids, with the reason's code."""
+
+    def translate(self, message: Message, site: Site) -> RecordChange:
+        """What the message changes in the patient record.
+
+        Raises:
+            MessageRefused: `judge` would have refused it.
+        """
+
+
+class AsksForNothing:
+    """The part of a structure whose messages name no destination."""
+
+    def requests(self, message: Message, site: Site) -> tuple[str, ...]:
+        return ()
+
+    def refused_requests(self, message: Message, site: Site) -> tuple[tuple[str, str], ...]:
+        return ()
