@@ -1,0 +1,95 @@
+"""What one message changes in the record, applied inside the caller's transaction: all of it, and only once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hub.model.record_change import Json, RecordChange, ResourceChange
+from hub.model.refusals import Finding
+from hub.record.documents import DocumentFiler
+from hub.record.filing import Draft, Filing
+from hub.record.identity import identifier_keys
+from hub.record.instants import begins
+from hub.record.patients import file_patient, patient_key
+from hub.store import Transaction
+
+_WRITTEN_HERE = frozenset({"resourceType", "id", "meta", "subject"})
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """How many resources were created, got a new version, or were left alone; and what is worth telling."""
+
+    created: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    findings: tuple[Finding, ...] = ()
+
+
+def apply(
+    tx: Transaction, change: RecordChange, *, patient_id: int | None, message_id: int, source: str,
+    next_id: Callable[[], int], now_us: int,
+) -> Applied:
+    """File everything that `change` says, under the patient number that matching gave.
+
+    Applying a message again changes nothing; an older event never overwrites a newer one.
+    """
+    filing = Filing(tx, message_id, change.mapping, source, next_id, now_us)
+    resources = list({(one.type, one.key): one for one in change.resources}.values())
+    findings: list[Finding] = []
+    wanted = [(one.type, one.key) for one in resources]
+    wanted += [("DocumentReference", one.master_id) for one in change.documents]
+    if patient_id is not None:
+        wanted.append(patient_key(patient_id))
+    filing.load(wanted)
+    if patient_id is not None and not file_patient(
+        filing, patient_id, change.patient, path=change.patient_path, event_time=change.event_time,
+        came_with=identifier_keys(change.identity) if change.identity is not None else (),
+    ):
+        findings.append(_older(change.patient_path))
+    for one in resources:
+        findings += _file_resource(filing, one, patient_id)
+    if change.documents:
+        filer = DocumentFiler(filing, patient_id)
+        for document in change.documents:
+            filer.file(document)
+        findings += filer.findings
+    filing.flush()
+    return Applied(filing.created, filing.updated, filing.unchanged, tuple(findings))
+
+
+def _file_resource(filing: Filing, change: ResourceChange, patient_id: int | None) -> list[Finding]:
+    findings = []
+    stored, key = filing.get(change.type, change.key), change.key
+    if stored is not None and stored.patient_id != patient_id:
+        findings.append(Finding(
+            "NUMBER_OF_ANOTHER_PATIENT", change.path, f"this number is already another patient's {change.type}: filed beside it",
+        ))
+        key = f"{change.key}#{patient_id or 0}"
+        stored = filing.get(change.type, key)
+    body = {name: value for name, value in change.body.items() if name not in _WRITTEN_HERE}
+    draft = Draft(
+        body, str(body.get("status", "")), change.path, sort_date=begins(_date_of(body)), event_time=change.event_time,
+    )
+    if stored is None:
+        filing.create(change.type, key, patient_id, draft)
+    elif body != stored.json and filing.is_older(stored, change.event_time):
+        filing.unchanged += 1
+        findings.append(_older(change.path))
+    else:
+        filing.change(stored, draft)
+    return findings
+
+
+def _date_of(body: Json) -> str:
+    """The date that a list of such resources is ordered by."""
+    period = body.get("period") or body.get("effectivePeriod") or {}
+    for date in (period.get("start"), body.get("effectiveDateTime"), body.get("date"), body.get("issued"), period.get("end")):
+        if date:
+            return str(date)
+    return ""
+
+
+def _older(path: str) -> Finding:
+    return Finding("OLDER_THAN_RECORD", path, "the record already holds a later state")

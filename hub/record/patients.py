@@ -1,0 +1,82 @@
+"""The Patient resource: what the message says of the person, under the identifiers that matching gave them.
+
+Standard: FR Core 2.1.0, fr-core-patient and fr-core-patient-ins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hub.model.identifiers import INS_NIA, INS_NIR, INS_NIR_DEMO, INS_NIR_TEST
+from hub.model.record_change import Json
+from hub.record.filing import Draft, Filing
+from hub.store import Transaction
+
+_TYPES = "https://hl7.fr/ig/fhir/core/CodeSystem/fr-core-cs-v2-0203"
+_TABLE_0203 = "http://terminology.hl7.org/CodeSystem/v2-0203"
+_INS = {
+    f"urn:oid:{INS_NIR}": ("official", "INS-NIR"),
+    f"urn:oid:{INS_NIA}": ("temp", "INS-NIA"),
+    f"urn:oid:{INS_NIR_TEST}": ("official", "INS-NIR-TEST"),
+    f"urn:oid:{INS_NIR_DEMO}": ("official", "INS-NIR-DEMO"),
+}
+
+
+def patient_key(patient_id: int) -> tuple[str, str]:
+    """Where the Patient of a number stands."""
+    return "Patient", str(patient_id)
+
+
+def identifiers(tx: Transaction, patient_id: int) -> list[Json]:
+    """`Patient.identifier`: INS first, then the IPPs in the order in which they became known."""
+    rows = tx.rows(
+        "SELECT system, value, kind FROM patient_identifier WHERE patient_id = ? ORDER BY since, system, value", patient_id,
+    )
+    return [_identifier(*row) for row in sorted(rows, key=lambda row: row[2] != "INS")]
+
+
+def _identifier(system: str, value: str, kind: str) -> Json:
+    if system in _INS and kind == "INS":
+        use, code = _INS[system]
+        return {"use": use, "type": {"coding": [{"system": _TYPES, "code": code}]}, "system": system, "value": value}
+    return {"use": "usual", "type": {"coding": [{"system": _TABLE_0203, "code": kind}]}, "system": system, "value": value}
+
+
+def file_patient(
+    filing: Filing, patient_id: int, said: Json | None, *, came_with: Sequence[tuple[str, str]], path: str, event_time: int,
+) -> bool:
+    """Create or update the Patient of `patient_id`; False when the message is older than what is filed.
+
+    `came_with` are the identifiers of the message: those already listed need no look. An older message, or one that says
+    nothing of the person, still shows identifiers that came with it.
+    """
+    stored = filing.get(*patient_key(patient_id))
+    if stored is None:
+        body = _named(_without_meta(said or {}), identifiers(filing.tx, patient_id))
+        filing.create(
+            *patient_key(patient_id), patient_id, Draft(body, "active", path, event_time=event_time), number=patient_id,
+        )
+        return True
+    before = stored.json
+    listed = before.get("identifier", [])
+    if not {(one["system"], one["value"]) for one in listed}.issuperset(came_with):
+        listed = identifiers(filing.tx, patient_id)
+    body = _named(before if said is None else _without_meta(said), listed)
+    older = body != before and said is not None and filing.is_older(stored, event_time)
+    if older:
+        body = _named(before, listed)
+    filing.change(stored, Draft(body, "active", path, event_time=event_time))
+    return not older
+
+
+def _named(body: Json, listed: list[Json]) -> Json:
+    named = {name: value for name, value in body.items() if name != "identifier"}
+    if listed:
+        named["identifier"] = listed
+    return named
+
+
+def _without_meta(body: Json) -> Json:
+    return {name: value for name, value in body.items() if name not in {"resourceType", "id", "meta"}}
+
+
