@@ -244,6 +244,7 @@ provenance = Table(
     Column("message_id", BigInteger, nullable=False),
     Column("path", Text, nullable=False),
     Column("mapping", Text, nullable=False),
+    Column("source", Text, nullable=False, server_default=""),  # who sent the message: stays when the message is pruned
     PrimaryKeyConstraint("resource_id", "version", "message_id", "path"),
     Index("provenance_by_message", "message_id"),
     **_no_rowid(),
