@@ -21,7 +21,7 @@ from hub.model.states import (
 from hub.store import Transaction
 
 
-class NotFound(HubError):
+class NotFound(HubError, LookupError):
     """No such message or delivery."""
 
     code = "NotFound"
@@ -106,7 +106,7 @@ def retry(tx: Transaction, delivery_id: int, now: int) -> str:
     message_id, state, lane = _delivery(tx, delivery_id)
     if state in (DeliveryState.QUEUED, DeliveryState.WAITING):
         tx.run("UPDATE lane SET not_before = 0 WHERE key = ? AND owner IS NULL", lane)
-        return lane.partition("/")[0]
+        return _destination(tx, delivery_id)
     if (state, DeliveryEvent.RETRY) not in DELIVERY_STATES:
         raise NotPossible(f"a delivery in state {state.value} cannot be retried")
     after = advance(DELIVERY_STATES, state, DeliveryEvent.RETRY)

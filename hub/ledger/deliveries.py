@@ -36,7 +36,7 @@ _HEAD = (
 
 @dataclass(slots=True)
 class NewDelivery:
-    """A delivery that routing makes. `blocked_reason` set: it waits, visibly; `refused` set: a rule ends it at once."""
+    """A delivery that routing makes. `blocked_reason` set: it waits, visibly; `refused` set: a rule ends it."""
 
     id: int
     message_id: int
@@ -46,6 +46,7 @@ class NewDelivery:
     replay: int = 0
     replay_of: int | None = None
     blocked_reason: str = ""
+    held: str = ""               # its destination is down: it waits, and its lane is free to be claimed later
     refused: str = ""
     delivered: bool = False      # its effect is part of this same transaction
 
@@ -112,11 +113,11 @@ def add(tx: Transaction, deliveries: Sequence[NewDelivery], now: int) -> None:
             state = advance(DELIVERY_STATES, state, DeliveryEvent.REFUSE)
         elif d.delivered:
             state = advance(DELIVERY_STATES, advance(DELIVERY_STATES, state, DeliveryEvent.CLAIM), DeliveryEvent.DELIVER)
-        elif d.blocked_reason:
+        elif d.blocked_reason or d.held:
             state = advance(DELIVERY_STATES, state, DeliveryEvent.HOLD)
         rows.append((
             d.id, d.message_id, d.destination, d.mapping, d.replay, d.replay_of, d.lane, state.value, int(d.delivered),
-            d.refused or d.blocked_reason or None, now,
+            d.refused or d.blocked_reason or d.held or None, now,
         ))
         if state in OPEN_DELIVERIES and d.lane not in lanes:
             lanes[d.lane] = (d.lane, d.destination, d.id, 0, 0, d.blocked_reason or None)
@@ -286,3 +287,12 @@ def set_blocked(tx: Transaction, destination: str, reason: str | None) -> None:
         tx.run("UPDATE lane SET blocked_reason = NULL WHERE destination = ? AND blocked_reason = 'destination not configured'", destination)
     else:
         tx.run("UPDATE lane SET blocked_reason = ? WHERE destination = ? AND blocked_reason IS NULL", reason, destination)
+
+
+def hold(tx: Transaction, heads: Sequence[Head], now: int) -> None:
+    """Leave deliveries whose outcome is unknown to an operator: UNSURE, and their lanes held."""
+    for head in heads:
+        tx.run("UPDATE delivery SET state = ?, last_error = ?, updated_at = ? WHERE id = ?", DeliveryState.UNSURE.value, "no answer", now, head.id)
+        tx.run(
+            "UPDATE lane SET owner = NULL, lease_until = NULL, blocked_reason = ? WHERE key = ?", "no answer: an operator decides", head.lane,
+        )

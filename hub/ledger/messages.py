@@ -38,6 +38,7 @@ class NewMessage:
     findings: tuple[Finding, ...] = ()
     in_file: bool = False
     strict_control_id: bool = False
+    ack_owed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +99,13 @@ def keep(tx: Transaction, items: Sequence[NewMessage], *, dedupe_since: int) -> 
 
 
 def _write(tx: Transaction, items: Sequence[NewMessage]) -> None:
-    owed = AckState.OWED.value
     tx.insert("message", _MESSAGE, [
         (
             item.id, item.source, item.connection, FORMAT_ER7, item.type, item.control_id, item.sending_app, item.charset,
             len(item.body), item.sha256, int(item.in_file), item.received_at,
             (MessageState.RECEIVED if item.refusal is None else MessageState.REFUSED).value,
-            "AA" if item.refusal is None else item.refusal.ack_code, error_json(item.refusal), owed, findings_json(item.findings),
+            "AA" if item.refusal is None else item.refusal.ack_code, error_json(item.refusal),
+            (AckState.OWED if item.ack_owed else AckState.NOT_OWED).value, findings_json(item.findings),
         )
         for item in items
     ])
@@ -128,7 +129,8 @@ def _judge_again(tx: Transaction, item: NewMessage, message_id: int) -> Kept:
     row = tx.row("SELECT state, ack_code, ack_state FROM message WHERE id = ?", message_id)
     if row is None or row[1] == "AA":
         return Kept(message_id, None, again=True)
-    owed = advance(ACK_STATES, AckState(row[2]), AckEvent.ASK_AGAIN)
+    before = AckState(row[2])
+    owed = ACK_STATES.get((before, AckEvent.ASK_AGAIN), before)
     state = MessageState(row[0])
     if item.refusal is not None or state is not MessageState.REFUSED:
         tx.run(
@@ -146,7 +148,7 @@ def _judge_again(tx: Transaction, item: NewMessage, message_id: int) -> Kept:
 
 def mark_acks(tx: Transaction, items: Sequence[tuple[int, AckEvent]]) -> list[None]:
     """Move acknowledgement states of messages that routing does not touch: refused ones, and lost answers."""
-    states = dict(tx.rows_in("SELECT id, ack_state FROM message WHERE id IN ({keys})", [message_id for message_id, _ in items]))
+    states: dict[int, str] = dict(tx.rows_in("SELECT id, ack_state FROM message WHERE id IN ({keys})", [message_id for message_id, _ in items]))
     for message_id, event in items:
         before = AckState(states[message_id])
         if (before, event) in ACK_STATES:

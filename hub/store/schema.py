@@ -5,6 +5,8 @@ Partial indexes keep the acknowledgement's transaction short: a message enters t
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -22,11 +24,11 @@ from sqlalchemy import (
 metadata = MetaData()
 
 
-def _no_rowid() -> dict[str, bool]:
+def _no_rowid() -> dict[str, Any]:
     return {"sqlite_with_rowid": False}
 
 
-def _where(condition: str) -> dict[str, object]:
+def _where(condition: str) -> dict[str, Any]:
     return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
 
 

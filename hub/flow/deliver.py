@@ -1,0 +1,273 @@
+"""Third station: make deliveries. One dispatcher a destination claims lanes, sends their heads, and files every end.
+
+A lane's next delivery leaves only after its predecessor's end is on disk; different lanes go side by side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from hub.bell.local import LocalBell
+from hub.flow.graph import DestinationSpec
+from hub.flow.meters import Meters
+from hub.flow.retry import Breaker, pause_s
+from hub.ledger import deliveries
+from hub.ledger.deliveries import Head, Marked, Outcome
+from hub.model import log
+from hub.model.crash_points import crash_point
+from hub.model.ports import PeerReference
+from hub.model.refusals import DeliveryFailed, HubError, NoAnswer, PeerBusy, PeerRefused, PeerUnavailable, TranslationFailed
+from hub.model.states import DeliveryEvent
+from hub.store import BlobDamaged, Store, StoreUnavailable, Transaction
+
+LANES_AT_ONCE = 64               # claimed in one transaction
+LANES_HELD = 256                 # and owned at any moment
+LEASE_S = 60.0
+
+
+class Carried(Protocol):
+    """What a carrier brings back: the peer's reference, and what to do in the transaction that files the end."""
+
+    @property
+    def reference(self) -> PeerReference: ...
+    @property
+    def also(self) -> Callable[[Transaction], None] | None: ...
+
+
+class Carrier(Protocol):
+    """Makes one delivery: sends it to a peer, or translates it for the record.
+
+    Raises: DeliveryFailed and its kinds, TranslationFailed, BlobDamaged.
+    """
+
+    in_flight: int
+
+    async def carry(self, head: Head) -> Carried: ...
+    async def probe(self) -> None: ...
+
+
+class Dispatcher:
+    """Deliveries of one destination. `run` ends when `stop` was called and what is in flight has ended."""
+
+    def __init__(
+        self, spec: DestinationSpec, carrier: Carrier, *, store: Store, bell: LocalBell, owner: str, meters: Meters, sweep_s: float = 5.0,
+    ) -> None:
+        self.spec, self._carrier, self._store, self._bell = spec, carrier, store, bell
+        self._owner, self._meters, self._sweep_s = owner, meters, sweep_s
+        self._ready: list[tuple[int, Head]] = []
+        self._held = 0                       # lanes owned: ready, in flight, or waiting for their mark
+        self._due: list[str] = []            # lanes whose pause is over by the monotonic clock
+        self._more = asyncio.Event()
+        self._stopping = False
+        self._marks = store.bulk(self._mark_all, at_most=LANES_AT_ONCE)
+        self.breaker = Breaker()
+
+    async def run(self) -> None:
+        runners = [asyncio.create_task(self._runner()) for _ in range(self._carrier.in_flight)]
+        try:
+            while not self._stopping:
+                try:
+                    await self._claim_round()
+                except StoreUnavailable as error:
+                    log.event("deliver.store_unavailable", level="warning", destination=self.spec.name, reason=error.code)
+                    await asyncio.sleep(0.5)
+        finally:
+            self._more.set()
+            await asyncio.gather(*runners)
+            await self._give_back()
+
+    def stop(self) -> None:
+        """Claim nothing more; end what is in flight."""
+        self._stopping = True
+        self._more.set()
+        self._bell.ring(self.spec.name)
+
+    # ---- claiming --------------------------------------------------------------------------------------------------
+
+    async def _claim_round(self) -> None:
+        if self.breaker.is_open and not await self._probe():
+            return
+        room = 1 if self.breaker.half_open else LANES_HELD - self._held
+        if self.breaker.half_open and self._held:
+            room = 0
+        if room <= 0:
+            await self._bell.wait(self.spec.name, self._sweep_s)
+            return
+        wanted = min(room, LANES_AT_ONCE)
+        heads = await self._store.write(lambda tx: self._claim(tx, wanted))
+        for head in heads:
+            heapq.heappush(self._ready, (head.id, head))
+        self._held += len(heads)
+        if heads:
+            self._more.set()
+        if len(heads) < LANES_AT_ONCE:
+            await self._bell.wait(self.spec.name, self._sweep_s)
+        while self._held > LANES_HELD - LANES_AT_ONCE and not self._stopping:
+            await self._bell.wait(self.spec.name, self._sweep_s)
+
+    def _claim(self, tx: Transaction, at_most: int) -> list[Head]:
+        if self._due:
+            due, self._due = self._due, []
+            tx.run_many("UPDATE lane SET not_before = 0 WHERE key = ? AND owner IS NULL", [(key,) for key in due])
+        now = self._store.now_us()
+        heads = deliveries.claim(
+            tx, self.spec.name, owner=self._owner, epoch=self._store.next_id(), now=now, lease_until=now + int(LEASE_S * 1e6), at_most=at_most,
+        )
+        if self.spec.on_unsure != "hold":
+            return heads
+        unsure = [head for head in heads if head.unsure]
+        if unsure:
+            deliveries.hold(tx, unsure, now)
+        return [head for head in heads if not head.unsure]
+
+    async def _probe(self) -> bool:
+        await asyncio.sleep(0) if self._stopping else await self._bell.wait(f"{self.spec.name}/probe", self.spec.retry.probe_s)
+        if self._stopping:
+            return False
+        try:
+            await self._carrier.probe()
+        except HubError:
+            return False
+        self.breaker.probed()
+        return True
+
+    async def _give_back(self) -> None:
+        heads = [head for _, head in self._ready]
+        self._ready.clear()
+        if heads:
+            self._held -= len(heads)
+            try:
+                await self._store.write(lambda tx: deliveries.give_back(tx, heads, owner=self._owner, now=self._store.now_us()))
+            except StoreUnavailable as error:
+                log.event("deliver.store_unavailable", level="warning", destination=self.spec.name, reason=error.code)
+
+    # ---- sending ---------------------------------------------------------------------------------------------------
+
+    async def _runner(self) -> None:
+        while True:
+            while not self._ready and not self._stopping:
+                self._more.clear()
+                await self._more.wait()
+            if self._stopping:
+                return
+            if self.breaker.is_open:
+                await self._give_back()
+                continue
+            _, head = heapq.heappop(self._ready)
+            outcome = await self._attempt(head)
+            crash_point("before-mark")
+            self._file(outcome)
+
+    async def _attempt(self, head: Head) -> Outcome:
+        started = self._store.now_us()
+        try:
+            carried = await self._carrier.carry(head)
+        except (DeliveryFailed, TranslationFailed, BlobDamaged) as error:
+            return self._failed(head, error, started)
+        except Exception as error:
+            log.event("deliver.failed", level="error", destination=self.spec.name, delivery_id=head.id, error=type(error).__name__)
+            return self._failed(head, TranslationFailed(f"the hub failed on this delivery ({type(error).__name__})"), started)
+        if self.breaker.reason:
+            self._closed()
+        self.breaker.answered()
+        reference = carried.reference
+        return Outcome(
+            head, DeliveryEvent.DELIVER, started, self._store.now_us(), answer=reference.answer, external_ref=reference.external_ref, also=carried.also,
+        )
+
+    def _failed(self, head: Head, error: HubError, started: int) -> Outcome:
+        now = self._store.now_us()
+        outcome = Outcome(
+            head, DeliveryEvent.FAIL_FOR_NOW, started, now, error=f"{error.code}: {error.sentence}"[:500],
+            answer=error.answer if isinstance(error, DeliveryFailed) else b"",
+        )
+        if isinstance(error, PeerUnavailable):
+            was_open = bool(self.breaker.reason)
+            self.breaker.unavailable("destination unavailable")
+            self._opened(was_open)
+            outcome.event, outcome.keep_lane = DeliveryEvent.HOLD, False
+        elif isinstance(error, NoAnswer):
+            was_open = bool(self.breaker.reason)
+            self.breaker.no_answer()
+            self._opened(was_open)
+            outcome.event = DeliveryEvent.NO_ANSWER
+            if self.spec.on_unsure == "hold":
+                outcome.block = "no answer: an operator decides"
+        elif isinstance(error, PeerBusy) or (isinstance(error, PeerRefused) and self.spec.on_ae == "retry"):
+            self.breaker.answered()
+        elif isinstance(error, PeerRefused):
+            self.breaker.answered()
+            outcome.event = DeliveryEvent.REFUSE
+        elif isinstance(error, TranslationFailed | BlobDamaged):
+            outcome.event, outcome.breaks_message = DeliveryEvent.GIVE_UP, True
+        if outcome.event in (DeliveryEvent.FAIL_FOR_NOW, DeliveryEvent.NO_ANSWER, DeliveryEvent.HOLD) and not outcome.block:
+            self._delay(outcome, now)
+        if outcome.event in (DeliveryEvent.GIVE_UP, DeliveryEvent.REFUSE) and self.spec.on_dead == "block":
+            outcome.block = "a delivery of this lane failed for good"
+        return outcome
+
+    def _delay(self, outcome: Outcome, now: int) -> None:
+        head, policy = outcome.head, self.spec.retry
+        if head.first_try_at is not None and now - head.first_try_at > policy.give_up_s * 1e6:
+            outcome.event = DeliveryEvent.GIVE_UP
+            return
+        if outcome.event is DeliveryEvent.HOLD:
+            return
+        pause = pause_s(policy, head.attempts + 1)
+        outcome.not_before = now + int(pause * 1e6)
+        asyncio.get_running_loop().call_later(pause, self._pause_over, head.lane)
+
+    def _pause_over(self, lane: str) -> None:
+        self._due.append(lane)
+        self._bell.ring(self.spec.name)
+
+    def _opened(self, was_open: bool) -> None:
+        if self.breaker.reason and not was_open:
+            self._meters.breaker_open.labels(self.spec.name).set(1)
+            log.event("destination.down", level="warning", destination=self.spec.name, reason=self.breaker.reason)
+
+    def _closed(self) -> None:
+        self._meters.breaker_open.labels(self.spec.name).set(0)
+        log.event("destination.up", destination=self.spec.name)
+        self._bell.ring(self.spec.name)
+
+    # ---- filing ----------------------------------------------------------------------------------------------------
+
+    def _file(self, outcome: Outcome) -> None:
+        self._meters.deliveries.labels(self.spec.name, outcome.event.value).inc()
+        self._marks.submit(outcome, lambda result: self._filed(outcome, result))
+
+    def _mark_all(self, tx: Transaction, outcomes: Sequence[Outcome]) -> list[Marked]:
+        return deliveries.mark(tx, outcomes, owner=self._owner)
+
+    def _filed(self, outcome: Outcome, result: Marked | BaseException) -> None:
+        if isinstance(result, StoreUnavailable):
+            asyncio.get_running_loop().call_later(0.2, self._file, outcome)      # the end is known; only the disk is not ready
+            return
+        if isinstance(result, BaseException):
+            log.event("deliver.not_filed", level="error", destination=self.spec.name, delivery_id=outcome.head.id, error=type(result).__name__)
+            if outcome.also is not None:
+                self._file(Outcome(
+                    outcome.head, DeliveryEvent.GIVE_UP, outcome.started_at, outcome.ended_at, breaks_message=True,
+                    error=f"TranslationFailed: the record did not take it ({type(result).__name__})",
+                ))
+                return
+            self._held -= 1
+            return
+        if result.fenced:
+            self._meters.fenced.inc()
+            log.event("deliver.fenced", level="warning", destination=self.spec.name, delivery_id=outcome.head.id)
+        if result.next is not None and not self.breaker.is_open and not self._stopping:
+            heapq.heappush(self._ready, (result.next.id, result.next))
+            self._more.set()
+            return
+        if result.next is not None:
+            heapq.heappush(self._ready, (result.next.id, result.next))
+            asyncio.ensure_future(self._give_back())
+            return
+        self._held -= 1
+        if self._held <= LANES_HELD - LANES_AT_ONCE or self.breaker.reason:
+            self._bell.ring(self.spec.name)

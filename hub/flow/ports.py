@@ -1,0 +1,49 @@
+"""What the flow asks of the mappings; `hub.app` hands them in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from hub.formats.er7 import Message
+from hub.model.identity import PatientIdentity
+from hub.model.record_change import RecordChange
+from hub.model.refusals import Finding
+from hub.model.site import Site
+
+
+class Structure(Protocol):
+    """What the hub knows of one message structure.
+
+    `judge` runs before the acknowledgement, looks nothing up, and raises MessageRefused. `requests` are destinations that
+    the message itself asks for (`dmp`, `mssante:<address>`), `refused_requests` those that a rule ends at once, with a
+    reason code. `heavy`: `translate` runs in a worker process.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def heavy(self) -> bool: ...
+    def judge(self, message: Message, site: Site) -> Sequence[Finding]: ...
+    def requests(self, message: Message, site: Site) -> Sequence[str]: ...
+    def refused_requests(self, message: Message, site: Site) -> Sequence[tuple[str, str]]: ...
+    def translate(self, message: Message, site: Site) -> RecordChange: ...
+
+
+Rewrite = Callable[[Message, Site], bytes]
+"""A site's own change of a message for one destination."""
+
+
+class Registry(Protocol):
+    """All structures and rewritings of this installation."""
+
+    @property
+    def rewrites(self) -> Mapping[str, Rewrite]: ...
+    def admit(self, message: Message, site: Site) -> Sequence[Finding]:
+        """Checks of every message: version, type, event, processing id.
+
+        Raises:
+            MessageRefused: with its table 0357 condition.
+        """
+    def find(self, message: Message) -> Structure | None: ...
+    def identity(self, message: Message, site: Site) -> PatientIdentity | None: ...

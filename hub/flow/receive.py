@@ -1,0 +1,184 @@
+"""First station: judge a message by itself, keep it, and only then answer.
+
+Nothing is looked up and nothing is translated before the answer. Messages of one connection are kept in the order in which
+they came, also when one of them is large and takes longer to judge.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from hub.flow.graph import Graph
+from hub.flow.meters import Meters
+from hub.flow.ports import Registry
+from hub.flow.recent import Recent
+from hub.formats.er7 import Message, acknowledgement, read
+from hub.ledger.messages import INLINE_BYTES, Kept, NewMessage, keep, mark_acks
+from hub.model import log
+from hub.model.ports import Answer, Origin
+from hub.model.refusals import MessageRefused, Unavailable, Unreadable
+from hub.model.site import Site
+from hub.model.states import AckEvent
+from hub.store import Store, StoreUnavailable, Transaction
+
+ASIDE_BYTES = 64 << 10       # larger messages are judged in a thread, so that nobody waits behind them
+DEDUPE_WINDOW_S = 30 * 86_400
+
+Reply = Callable[[Answer], None]
+
+
+class Receiver:
+    """Takes whole messages from all sources (`receive` is a `hub.model.ports.Receive`)."""
+
+    def __init__(
+        self, *, store: Store, registry: Registry, graph: Graph, site: Site, recent: Recent, meters: Meters, on_kept: Callable[[], None],
+        dedupe_window_s: float = DEDUPE_WINDOW_S,
+    ) -> None:
+        self._store, self._registry, self._graph = store, registry, graph
+        self._recent, self._meters, self._on_kept = recent, meters, on_kept
+        self._sites = {name: replace(site, source=name, default_charset=spec.charset) for name, spec in graph.sources.items()}
+        self._site = site
+        self._window_us = int(dedupe_window_s * 1e6)
+        self._keep = store.bulk(self._keep_all, urgent=True)
+        self._ack_marks = store.bulk(mark_acks)
+        self._behind: dict[tuple[str, str], deque[tuple[bytes, Origin, Reply, float]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._owed = 0
+        self.draining = False
+
+    def receive(self, body: bytes, origin: Origin, reply: Reply) -> None:
+        """Judge, keep, answer. `reply` is called once, when the message is durable or refused."""
+        began = time.perf_counter()
+        self._owed += 1
+        line = self._behind.get((origin.source, origin.connection))
+        if line is not None:
+            line.append((body, origin, reply, began))
+        elif len(body) > ASIDE_BYTES:
+            self._behind[origin.source, origin.connection] = deque([(body, origin, reply, began)])
+            task = asyncio.create_task(self._take_turns(origin))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        else:
+            self._submit(*self._judge(body, origin), reply, began)
+
+    async def submit(self, body: bytes, origin: Origin) -> Answer:
+        """The same for callers that wait (HTTP)."""
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self.receive(body, origin, lambda answer: None if future.done() else future.set_result(answer))
+        return await future
+
+    async def drained(self) -> None:
+        """Return when every message taken so far is answered."""
+        while self._owed:
+            await asyncio.sleep(0.005)
+
+    # ---- one message -----------------------------------------------------------------------------------------------
+
+    async def _take_turns(self, origin: Origin) -> None:
+        key = (origin.source, origin.connection)
+        line = self._behind[key]
+        while line:
+            body, origin, reply, began = line[0]
+            try:
+                message, new = await asyncio.to_thread(self._judge, body, origin)
+                if new.in_file:
+                    await self._store.put_blob(new.sha256, body)
+                self._submit(message, new, reply, began)
+            except StoreUnavailable as error:
+                self._answer(message, new, error, reply, began)
+            line.popleft()
+        del self._behind[key]
+
+    def _judge(self, body: bytes, origin: Origin) -> tuple[Message | None, NewMessage]:
+        site = self._sites.get(origin.source, self._site)
+        spec = self._graph.sources.get(origin.source)
+        message: Message | None = None
+        new = NewMessage(
+            self._store.next_id(), origin.source, origin.connection, "", "", "", site.default_charset, body, hashlib.sha256(body).digest(),
+            self._store.now_us(), in_file=len(body) > INLINE_BYTES, strict_control_id=spec.strict_control_id if spec else False,
+        )
+        try:
+            message = read(body, site.default_charset)
+            new.type, new.control_id, new.sending_app = message.type[:64], message.control_id[:200], message.sending_app[:200]
+            new.charset, new.ack_owed = message.charset, _owes_answer(message)
+            if self.draining:
+                raise Unavailable(at="MSH", sentence="the hub is stopping: send again in a moment")
+            new.findings = tuple(self._registry.admit(message, site))
+            structure = self._registry.find(message)
+            if structure is not None:
+                new.findings += tuple(structure.judge(message, site))
+        except MessageRefused as refusal:
+            new.refusal = refusal
+        except Exception as error:
+            log.event("receive.failed", level="error", source=origin.source, error=type(error).__name__)
+            new.refusal = Unreadable(at="MSH", sentence="the hub could not judge this message: it is kept for its operators")
+        return message, new
+
+    def _submit(self, message: Message | None, new: NewMessage, reply: Reply, began: float) -> None:
+        self._keep.submit(new, lambda result: self._answer(message, new, result, reply, began))
+
+    def _keep_all(self, tx: Transaction, items: Sequence[NewMessage]) -> list[Kept]:
+        return keep(tx, items, dedupe_since=self._store.now_us() - self._window_us)
+
+    def _answer(self, message: Message | None, new: NewMessage, result: Kept | BaseException, reply: Reply, began: float) -> None:
+        self._owed -= 1
+        if isinstance(result, Kept):
+            refusal, kept, again = result.refusal, True, result.again
+            message_id = result.message_id
+            if refusal is None and not again and message is not None:
+                self._recent.put(message_id, message)
+                self._on_kept()
+        else:
+            refusal, kept, again, message_id = Unavailable(at="MSH", sentence="the hub cannot store messages now: send again later"), False, False, 0
+            if not isinstance(result, StoreUnavailable):
+                log.event("receive.not_kept", level="error", source=new.source, error=type(result).__name__)
+        body = self._acknowledge(message, refusal)
+        if kept and (again or refusal is not None):
+            self._ack_marks.submit((message_id, AckEvent.SEND), _ignore)
+        answer = "AA" if refusal is None else refusal.ack_code
+        self._meters.answered(new.source, new.type, answer, time.perf_counter() - began)
+        if refusal is not None:
+            log.event(
+                "message.refused", source=new.source, message_id=message_id, ack=answer, condition=refusal.condition, at=refusal.at, reason=refusal.code,
+                size=len(new.body),
+            )
+        lost = (lambda: self._ack_marks.submit((message_id, AckEvent.LOSE), _ignore)) if kept else None
+        reply(Answer(body, lost=lost))
+
+    def _acknowledge(self, message: Message | None, refusal: MessageRefused | None) -> bytes:
+        code = "AA" if refusal is None else refusal.ack_code
+        if message is not None:
+            if not _owes_answer(message):
+                return b""
+            wanted = _accept_mode(message)
+            if (wanted == "ER" and code == "AA") or (wanted == "SU" and code != "AA"):
+                return b""
+            code = "C" + code[1] if wanted else code
+        return acknowledgement(
+            message, code=code, control_id=f"{self._store.next_id():016X}", at=datetime.now(UTC), site=self._site, refusal=refusal,
+        )
+
+
+def _accept_mode(message: Message) -> str:
+    """MSH-15 in enhanced mode, empty in original mode; the French document profiles are always in original mode.
+
+    Standard: HL7 v2.5.1 §2.9.2, §2.9.3.
+    """
+    if any(profile.partition("^")[2].startswith("CISIS") for profile in message.profiles):
+        return ""
+    return message.text("MSH", 15)
+
+
+def _owes_answer(message: Message) -> bool:
+    """Whether the sender wants any answer: not to an acknowledgement, not when MSH-15 says never."""
+    return not message.type.startswith("ACK") and _accept_mode(message) != "NE"
+
+
+def _ignore(_result: object) -> None:
+    """Nobody waits for this."""

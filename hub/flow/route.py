@@ -1,0 +1,213 @@
+"""Second station: which destinations get the message, in which patient's lane; and the record's change, when nothing is in
+its way, in the same transaction.
+
+Planning is pure and runs on the event loop in short slices. Filing happens inside one transaction for a handful of messages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from hub.bell.local import LocalBell
+from hub.flow.graph import RECORD, Graph
+from hub.flow.ports import Registry
+from hub.flow.recent import Recent
+from hub.formats.er7 import Message, read
+from hub.ledger import deliveries, routing
+from hub.ledger.deliveries import NewDelivery
+from hub.ledger.messages import body_of, control_id_was_used
+from hub.ledger.routing import Routed, Unrouted
+from hub.model import log
+from hub.model.identity import PatientIdentity
+from hub.model.record_change import RecordChange
+from hub.model.refusals import Finding, HubError
+from hub.model.site import Site
+from hub.record.apply import apply
+from hub.record.identity import resolve
+from hub.store import BlobDamaged, Store, StoreUnavailable, Transaction
+
+BELL = "route"
+BATCH = 64
+SLICE = 4                    # messages planned between two looks at the network
+TOGETHER = 16                # messages filed in one go: a few milliseconds of the writer
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that routing one message takes, computed without the database.
+
+    `change` is what goes into the record at once; None when there is none, or a worker must translate it.
+    """
+
+    message_id: int
+    source: str
+    connection: str
+    control_id: str = ""
+    identity: PatientIdentity | None = None
+    targets: tuple[tuple[str, str], ...] = ()           # destination, mapping
+    refused: tuple[tuple[str, str], ...] = ()           # destination, reason
+    change: RecordChange | None = None
+    broke: str = ""
+
+
+class Router:
+    """Routes what `Receiver` kept. One per store; `run` ends when cancelled."""
+
+    def __init__(
+        self, *, store: Store, registry: Registry, graph: Graph, site: Site, recent: Recent, bell: LocalBell,
+        held: Callable[[str], str],
+    ) -> None:
+        self._store, self._registry, self._graph, self._recent, self._bell, self._held = store, registry, graph, recent, bell, held
+        self._sites = {name: replace(site, source=name, default_charset=spec.charset) for name, spec in graph.sources.items()}
+        self._site = site
+        self._file = store.bulk(self._file_all, at_most=TOGETHER)
+        self.idle = asyncio.Event()
+
+    async def run(self, sweep_s: float = 5.0) -> None:
+        while True:
+            try:
+                while await self._batch():
+                    pass
+                self.idle.set()
+            except StoreUnavailable as error:
+                log.event("route.store_unavailable", level="warning", reason=error.code)
+                await asyncio.sleep(0.5)
+                continue
+            await self._bell.wait(BELL, sweep_s)
+            self.idle.clear()
+
+    async def _batch(self) -> bool:
+        waiting = await self._store.read(lambda tx: routing.unrouted(tx, limit=BATCH))
+        if not waiting:
+            return False
+        filed = []
+        for start in range(0, len(waiting), SLICE):
+            for row in waiting[start:start + SLICE]:
+                filed.append(asyncio.ensure_future(self._file(await self._plan(row))))
+            await asyncio.sleep(0)
+        for row, result in zip(waiting, await asyncio.gather(*filed, return_exceptions=True), strict=True):
+            if isinstance(result, BaseException):
+                await self._file_broken(row, result)
+            else:
+                for name in result:
+                    self._bell.ring(name)
+        return True
+
+    async def _file_broken(self, row: Unrouted, error: BaseException) -> None:
+        """A message whose filing failed: without the record's change first, then set aside. The others went on."""
+        if isinstance(error, StoreUnavailable):
+            raise error
+        log.event("route.failed", level="error", message_id=row.id, error=type(error).__name__)
+        plan = await self._plan(row)
+        attempts = [replace(plan, change=None)] if plan.change is not None else []
+        for again in [*attempts, Plan(row.id, row.source, row.connection, plan.control_id, broke=type(error).__name__)]:
+            try:
+                for name in await self._file(again):
+                    self._bell.ring(name)
+            except StoreUnavailable:
+                raise
+            except Exception as second:
+                log.event("route.failed", level="error", message_id=row.id, error=type(second).__name__)
+            else:
+                return
+
+    # ---- pure ------------------------------------------------------------------------------------------------------
+
+    async def _plan(self, row: Unrouted) -> Plan:
+        message = self._recent.get(row.id)
+        try:
+            if message is None:
+                body = await self._store.read(lambda tx: body_of(tx, row.id))
+                message = read(body, row.charset)
+            return self.plan(row, message)
+        except BlobDamaged as error:
+            log.event("message.damaged", level="error", message_id=row.id, reason=error.code)
+            return Plan(row.id, row.source, row.connection, broke=error.code)
+        except Exception as error:
+            code = error.code if isinstance(error, HubError) else type(error).__name__
+            log.event("route.plan_failed", level="error", message_id=row.id, error=code)
+            return Plan(row.id, row.source, row.connection, broke=code)
+
+    def plan(self, row: Unrouted, message: Message) -> Plan:
+        """Where one message goes, and what it changes in the record if that is quick to say."""
+        site = self._sites.get(row.source, self._site)
+        structure = self._registry.find(message)
+        requested = structure.requests(message, site) if structure is not None else ()
+        refused = dict(structure.refused_requests(message, site)) if structure is not None else {}
+        targets = self._graph.targets(row.source, message, requested, record=structure is not None)
+        change = None
+        if structure is not None and not structure.heavy and any(t.destination == RECORD for t in targets):
+            change = structure.translate(message, site)
+            identity = change.identity
+        else:
+            identity = self._registry.identity(message, site)
+        return Plan(
+            row.id, row.source, row.connection, message.control_id, identity,
+            tuple((t.destination, t.mapping) for t in targets if t.destination not in refused),
+            tuple((t.destination, refused[t.destination]) for t in targets if t.destination in refused), change,
+        )
+
+    # ---- in the transaction ----------------------------------------------------------------------------------------
+
+    def _file_all(self, tx: Transaction, plans: Sequence[Plan]) -> list[set[str]]:
+        now = self._store.now_us()
+        before = routing.still_received(tx, [plan.message_id for plan in plans])
+        plans_here = [plan for plan in plans if plan.message_id in before]
+        lanes = {}
+        for plan in plans_here:
+            match = None
+            if plan.identity is not None and not plan.broke:
+                match = resolve(tx, plan.identity, message_id=plan.message_id, next_id=self._store.next_id, now_us=now)
+            patient_id = match.patient_id if match is not None else None
+            tail = f"p{patient_id}" if patient_id is not None else f"s{plan.source}/{plan.connection}"
+            lanes[plan.message_id] = (patient_id, tail, match.case if match is not None else None)
+        busy = deliveries.occupied(tx, list({
+            f"{RECORD}/{lanes[plan.message_id][1]}" for plan in plans_here if plan.change is not None
+        }))
+        routed: list[Routed] = []
+        new: list[NewDelivery] = []
+        rings: dict[int, set[str]] = {}
+        for plan in plans_here:
+            patient_id, tail, case = lanes[plan.message_id]
+            findings = []
+            if case is not None:
+                findings.append(Finding("IDENTITY_CASE", "PID-3", f"a person must look at this identity ({case})"))
+            if plan.broke:
+                findings.append(Finding("SET_ASIDE", "MSH", f"the hub failed on this message ({plan.broke})"))
+            if plan.control_id and control_id_was_used(tx, plan.message_id, plan.source, plan.control_id):
+                findings.append(Finding("CONTROL_ID_REUSED", "MSH-10", "this control id was already used for another message"))
+            made = self._deliveries(plan, tail)
+            for delivery in made:
+                if delivery.destination == RECORD and not delivery.refused:
+                    if plan.change is not None and delivery.lane not in busy:
+                        applied = apply(
+                            tx, plan.change, patient_id=patient_id, message_id=plan.message_id, source=plan.source,
+                            next_id=self._store.next_id, now_us=now,
+                        )
+                        findings.extend(applied.findings)
+                        delivery.delivered = True
+                    else:
+                        busy.add(delivery.lane)
+            new += made
+            open_n = sum(not d.delivered and not d.refused for d in made)
+            routed.append(Routed(
+                plan.message_id, patient_id, open_n, sum(bool(d.refused) for d in made), len(made), tuple(findings), bool(plan.broke)))
+            rings[plan.message_id] = {d.destination for d in made if not d.delivered and not d.refused and not d.blocked_reason}
+        deliveries.add(tx, new, now)
+        routing.file_routed(tx, routed, before, now)
+        return [rings.get(plan.message_id, set()) for plan in plans]
+
+    def _deliveries(self, plan: Plan, tail: str) -> list[NewDelivery]:
+        made = [
+            NewDelivery(
+                self._store.next_id(), plan.message_id, name, f"{name}/{tail}", mapping, blocked_reason=self._graph.blocked(name),
+                held=self._held(name),
+            )
+            for name, mapping in plan.targets
+        ]
+        made += [
+            NewDelivery(self._store.next_id(), plan.message_id, name, f"{name}/{tail}", refused=reason) for name, reason in plan.refused
+        ]
+        return made
