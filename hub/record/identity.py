@@ -15,7 +15,7 @@ INS_TRAITS_DIFFER, INS_HELD_BY_ANOTHER, INS_CHANGED, TWO_PATIENTS = (
 )
 
 # CX-5 of numbers that mean one person: others (NH, the insured's number) are shared by a family.
-_KINDS = frozenset({"PI", "PT", "MR", "PN", ""})
+_KINDS = frozenset({"PI", "PT", "MR", "PN", "RRI", ""})
 _KIND_INS = "INS"
 _AT_ONCE = 30                    # identifiers in one statement; a PID-3 may repeat without end
 

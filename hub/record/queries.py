@@ -1,0 +1,184 @@
+"""Reading the record: read, version read, history and search, each as one reader (`Viewer`) may see it.
+
+What is hidden from the reader is not there: None, not in a page, not in a count.
+Standard: FHIR R4 RESTful API; IHE MHD ITI-67; CI-SIS PDSm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hub.model.record_change import Json
+from hub.record.binaries import BinaryContent, read_binary
+from hub.record.filing import COLUMNS, Stored
+from hub.record.masking import Viewer, visible
+from hub.record.page import Page, SearchRefused, cut
+from hub.record.provenance import read_provenance, search_provenance
+from hub.record.rendering import number_of, render
+from hub.record.search_parameters import Condition, known_types, reader_of
+from hub.store import Transaction
+
+__all__ = [
+    "MAX_COUNT", "BinaryContent", "Page", "SearchRefused", "Viewer", "history", "read", "read_binary", "search", "vread",
+]
+
+MAX_COUNT = 500
+# Parameters about the answer and not about what is searched.
+_ABOUT_THE_ANSWER = frozenset({"_count", "_total", "_format", "_pretty", "_summary", "after", "_after"})
+_LAST = 1 << 62
+
+
+def read(tx: Transaction, kind: str, logical_id: str, *, viewer: Viewer) -> Json | None:
+    """The current version of one resource."""
+    if kind == "Provenance":
+        return read_provenance(tx, logical_id, viewer=viewer)
+    stored = _current(tx, kind, logical_id, viewer)
+    return None if stored is None else _rendered(stored)
+
+
+def vread(tx: Transaction, kind: str, logical_id: str, version: str, *, viewer: Viewer) -> Json | None:
+    """One version; an earlier one is seen by who sees the current one and may see that one."""
+    if kind == "Provenance":
+        return read_provenance(tx, logical_id, viewer=viewer) if version == "1" else None
+    if not (version.isascii() and version.isdigit() and len(version) < 10):
+        return None
+    found = _versions(tx, kind, logical_id, viewer, sql="AND x.version = ?", values=(int(version),))
+    return found[0] if found else None
+
+
+def history(
+    tx: Transaction, kind: str, logical_id: str, *, viewer: Viewer, count: int = 50, after: str = "",
+) -> Page | None:
+    """The versions of one resource, newest first; None when it is not there. `after` is a version number."""
+    if after and not (after.isascii() and after.isdigit() and len(after) < 10):
+        raise SearchRefused("after")
+    if kind == "Provenance":
+        one = read_provenance(tx, logical_id, viewer=viewer)
+        return None if one is None else Page((one,), total=1)
+    count = max(1, min(count, MAX_COUNT))
+    if _current(tx, kind, logical_id, viewer) is None:
+        return None
+    sql, values = ("AND x.version < ?", (int(after),)) if after else ("", ())
+    found = _versions(tx, kind, logical_id, viewer, sql=sql, values=values, limit=count + 1)
+    return cut(found, count, lambda last: str(last["meta"]["versionId"]))
+
+
+def search(
+    tx: Transaction, kind: str, params: Sequence[tuple[str, str]], *, viewer: Viewer, count: int = 20, after: str = "",
+) -> Page:
+    """One page of a search. Repeated parameters narrow it, commas widen it.
+
+    Newest first by the date of the resource when few are left (a patient, a number, a name), else by the time of filing.
+    `_total=accurate` or `_summary=count` (or `count` 0) asks for the total; `count` is cut at 500. Entered-in-error
+    documents are left out unless `status` is asked for.
+
+    Raises:
+        SearchRefused: a known parameter with a value that it does not take, a wrong cursor, or a type without search.
+    """
+    count = max(0, min(count, MAX_COUNT))
+    about = {name: value for name, value in params if name in _ABOUT_THE_ANSWER}
+    asked = [(name, value) for name, value in params if name not in _ABOUT_THE_ANSWER and (name, value) != ("_sort", "-date")]
+    counted = count == 0 or about.get("_total") == "accurate" or about.get("_summary") == "count"
+    if kind == "Provenance":
+        targets = [value for name, value in asked if name == "target"]
+        page = search_provenance(tx, targets, viewer=viewer, count=count, after=after, counted=counted)
+        return Page(page.entries, page.after, page.total, tuple(sorted({name for name, _ in asked if name != "target"})))
+    if kind not in known_types():
+        raise SearchRefused("type")
+    conditions, unknown = _conditions(kind, asked)
+    narrow = any(one.narrow for one in conditions)
+    hiding = visible(viewer)
+    where = " AND ".join([hiding.sql, *(one.sql for one in conditions)])
+    values = (*hiding.values, *(value for one in conditions for value in one.values))
+    total = None
+    if counted:
+        row = tx.row(f"SELECT count(*) FROM resource r WHERE r.type = ? AND {where}", kind, *values)  # noqa: S608
+        total = int(row[0]) if row is not None else 0
+    if count == 0 or about.get("_summary") == "count":
+        return Page((), None, total, unknown)
+    found = _page(tx, kind, where, values, narrow=narrow, count=count, after=after)
+    last = f"{found[count - 1].sort_date if narrow else ''}~{found[count - 1].id}" if len(found) > count else None
+    return Page(tuple(_rendered(one) for one in found[:count]), last, total, unknown)
+
+
+def _conditions(kind: str, asked: Sequence[tuple[str, str]]) -> tuple[list[Condition], tuple[str, ...]]:
+    conditions, unknown = [], []
+    for name, value in asked:
+        reader = reader_of(kind, name)
+        if reader is None:
+            unknown.append(name)
+        else:
+            conditions.append(reader(name, value))
+    if kind == "DocumentReference" and not any(name == "status" for name, _ in asked):
+        conditions.append(Condition("r.status <> 'entered-in-error'", ()))
+    return conditions, tuple(dict.fromkeys(unknown))
+
+
+def _page(
+    tx: Transaction, kind: str, where: str, values: tuple[object, ...], *, narrow: bool, count: int, after: str,
+) -> list[Stored]:
+    date, number = _cursor(after)
+    if narrow:
+        # The comparison with the cursor is a range on the index (patient, type, date, id).
+        place = "AND (r.sort_date < ? OR (r.sort_date = ? AND r.id < ?))" if after else ""
+        rows = tx.rows(
+            f"SELECT {COLUMNS} FROM resource r WHERE r.type = ? AND {where} {place} ORDER BY r.sort_date DESC, r.id DESC LIMIT ?",  # noqa: S608
+            kind, *values, *((date, date, number) if after else ()), count + 1,
+        )
+    else:
+        # `|| ''` keeps the planner on the primary key, which is already in the order asked for.
+        rows = tx.rows(
+            f"SELECT {COLUMNS} FROM resource r WHERE r.id < ? AND r.type || '' = ? AND {where} ORDER BY r.id DESC LIMIT ?",  # noqa: S608
+            number, kind, *values, count + 1,
+        )
+    return [Stored(*row) for row in rows]
+
+
+def _cursor(after: str) -> tuple[str, int]:
+    if not after:
+        return "", _LAST
+    date, tilde, number = after.rpartition("~")
+    if not tilde or not (number.isascii() and number.isdigit() and len(number) < 20) or len(date) > 20:
+        raise SearchRefused("after")
+    return date, min(int(number), _LAST)
+
+
+def _current(tx: Transaction, kind: str, logical_id: str, viewer: Viewer) -> Stored | None:
+    number = number_of(logical_id)
+    if number is None:
+        return None
+    condition = visible(viewer)
+    row = tx.row(
+        f"SELECT {COLUMNS} FROM resource r WHERE r.id = ? AND r.type = ? AND {condition.sql}",  # noqa: S608 - our names
+        number, kind, *condition.values,
+    )
+    return None if row is None else Stored(*row)
+
+
+def _versions(
+    tx: Transaction, kind: str, logical_id: str, viewer: Viewer, *, sql: str, values: tuple[int, ...], limit: int = 1,
+) -> list[Json]:
+    number = number_of(logical_id)
+    if number is None:
+        return []
+    now, then = visible(viewer), visible(viewer, mask="x.mask")
+    rows = tx.rows(
+        "SELECT x.version, r.patient_id, x.status, x.mask, x.updated_at, x.body FROM ("  # noqa: S608 - our names
+        "SELECT id, version, status, mask, updated_at, body FROM resource WHERE id = ?"
+        " UNION ALL SELECT id, version, status, mask, updated_at, body FROM resource_version WHERE id = ?"
+        f") x JOIN resource r ON r.id = x.id WHERE r.type = ? AND {now.sql} AND {then.sql} {sql} ORDER BY x.version DESC LIMIT ?",
+        number, number, kind, *now.values, *then.values, *values, limit,
+    )
+    return [
+        render(
+            kind, number, version=version, patient_id=patient_id, status=status, mask=mask, updated_at=updated_at, body=body,
+        )
+        for version, patient_id, status, mask, updated_at, body in rows
+    ]
+
+
+def _rendered(one: Stored) -> Json:
+    return render(
+        one.type, one.id, version=one.version, patient_id=one.patient_id, status=one.status, mask=one.mask,
+        updated_at=one.updated_at, body=one.body,
+    )

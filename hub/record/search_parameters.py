@@ -1,0 +1,182 @@
+"""Search parameters → SQL conditions on `resource r`. A table by resource type; what it lacks is an unknown parameter.
+
+Standard: FHIR R4 search (token, reference, date, string); CI-SIS PDSm flow 05-b.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from hub.model.identifiers import is_oid
+from hub.model.identity import comparable
+from hub.record.instants import micros_span, span
+from hub.record.page import SearchRefused
+from hub.record.rendering import number_of
+
+MAX_ALTERNATIVES = 50
+_COMMA = re.compile(r"(?<!\\),")
+_BAR = re.compile(r"(?<!\\)\|")
+_ESCAPED = re.compile(r"\\([\\,|$])")
+_PREFIXED = re.compile(r"(eq|ne|ge|gt|le|lt|sa|eb)?(.*)", re.DOTALL)
+_SEXES = {"male": ("M",), "female": ("F",), "other": ("O", "A", "N"), "unknown": ("U", "")}
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A condition on `resource r`; `narrow` when it leaves few rows, so that sorting them costs nothing."""
+
+    sql: str
+    values: tuple[Any, ...]
+    narrow: bool = False
+
+
+Reader = Callable[[str, str], Condition]         # name, value → condition
+
+
+def reader_of(kind: str, name: str) -> Reader | None:
+    """How a parameter of a resource type is read; None when it is unknown."""
+    return _READERS.get(kind, {}).get(name) or (_EVERY.get(name) if kind in _READERS else None)
+
+
+def known_types() -> frozenset[str]:
+    """Resource types that can be searched."""
+    return frozenset(_READERS)
+
+
+# ---- values ----
+
+
+def _alternatives(name: str, value: str) -> list[str]:
+    found = [one for one in _COMMA.split(value) if one]
+    if not found or len(found) > MAX_ALTERNATIVES:
+        raise SearchRefused(name)
+    return found
+
+
+def _plain(text: str) -> str:
+    return _ESCAPED.sub(r"\1", text)
+
+
+def _either(conditions: Iterable[Condition]) -> Condition:
+    found = list(conditions)
+    if len(found) == 1:
+        return found[0]
+    return Condition(
+        "(" + " OR ".join(one.sql for one in found) + ")", tuple(value for one in found for value in one.values),
+        all(one.narrow for one in found),
+    )
+
+
+# ---- kinds of parameters ----
+
+
+def _token(param: str, column: str = "r.id", *, narrow: bool = True) -> Reader:
+    def one(name: str, text: str) -> Condition:
+        *systems, value = (_plain(part) for part in _BAR.split(text, maxsplit=1))
+        if not value:
+            raise SearchRefused(name)
+        sql = f"{column} IN (SELECT t.resource_id FROM token_index t WHERE t.param = ? AND t.value = ?"  # noqa: S608
+        if not systems:
+            return Condition(sql + ")", (param, value), narrow)
+        system = f"urn:oid:{systems[0]}" if is_oid(systems[0]) else systems[0]
+        return Condition(sql + " AND t.system = ?)", (param, value, system), narrow)
+
+    return lambda name, value: _either(one(name, text) for text in _alternatives(name, value))
+
+
+def _exact(param: str, form: Callable[[str], str]) -> Reader:
+    def one(name: str, text: str) -> Condition:
+        value = form(_plain(text))
+        if not value:
+            raise SearchRefused(name)
+        return Condition(
+            "r.id IN (SELECT t.resource_id FROM token_index t WHERE t.param = ? AND t.value = ? AND t.system = '')",
+            (param, value), narrow=True,
+        )
+
+    return lambda name, value: _either(one(name, text) for text in _alternatives(name, value))
+
+
+def _id(name: str, value: str) -> Condition:
+    numbers = [number for text in _alternatives(name, value) if (number := number_of(text)) is not None] or [-1]
+    return Condition(f"r.id IN ({','.join('?' * len(numbers))})", tuple(numbers), narrow=True)
+
+
+def _patient(name: str, value: str) -> Condition:
+    numbers = []
+    for text in _alternatives(name, value):
+        kind, slash, logical_id = text.rpartition("/")
+        if slash and kind.rpartition("/")[2] != "Patient":
+            raise SearchRefused(name)
+        number = number_of(logical_id)
+        numbers.append(-1 if number is None else number)
+    return Condition(f"r.patient_id IN ({','.join('?' * len(numbers))})", tuple(numbers), narrow=True)
+
+
+def _status(name: str, value: str) -> Condition:
+    found = [text.rpartition("|")[2] for text in _alternatives(name, value)]
+    return Condition(f"r.status IN ({','.join('?' * len(found))})", tuple(found))
+
+
+def _gender(name: str, value: str) -> Condition:
+    sexes = [sex for text in _alternatives(name, value) for sex in _SEXES.get(text, ())]
+    if not sexes:
+        raise SearchRefused(name)
+    marks = ",".join("?" * len(sexes))
+    return Condition(f"EXISTS (SELECT 1 FROM patient p WHERE p.id = r.id AND p.sex IN ({marks}))", tuple(sexes))  # noqa: S608
+
+
+def _birthdate(text: str) -> str:
+    text = text.removeprefix("eq")
+    return text if re.fullmatch(r"\d{4}(-\d\d(-\d\d)?)?", text, re.ASCII) else ""
+
+
+_BEGINS = {
+    "eq": "{c} >= ? AND {c} < ?", "ne": "({c} < ? OR {c} >= ?)", "ge": "{c} >= ?", "gt": "{c} >= ?", "sa": "{c} >= ?",
+    "le": "{c} < ?", "lt": "{c} < ?", "eb": "{c} < ?",
+}
+_WHICH_END = {"ge": (0,), "gt": (1,), "sa": (1,), "le": (1,), "lt": (0,), "eb": (0,), "eq": (0, 1), "ne": (0, 1)}
+
+
+def _date(column: str, read: Callable[[str], tuple[Any, Any] | None]) -> Reader:
+    def one(name: str, text: str) -> Condition:
+        found = _PREFIXED.fullmatch(_plain(text).replace(" ", "+"))      # a + of an offset that came undecoded
+        ends = read(found[2]) if found is not None else None
+        if found is None or ends is None:
+            raise SearchRefused(name)
+        prefix = found[1] or "eq"
+        sql = _BEGINS[prefix].format(c=column)
+        return Condition(f"({sql} AND {column} <> '')" if column == "r.sort_date" else f"({sql})",
+                         tuple(ends[end] for end in _WHICH_END[prefix]))
+
+    return lambda name, value: _either(one(name, text) for text in _alternatives(name, value))
+
+
+_OF_A_PATIENT: dict[str, Reader] = {
+    "patient": _patient,
+    "subject": _patient,
+    "patient.identifier": _token("Patient.identifier", "r.patient_id"),
+    "subject.identifier": _token("Patient.identifier", "r.patient_id"),
+    "status": _status,
+    "date": _date("r.sort_date", span),              # a period counts by its start
+}
+_EVERY: dict[str, Reader] = {"_id": _id, "_lastUpdated": _date("r.updated_at", micros_span)}
+_READERS: dict[str, dict[str, Reader]] = {
+    "Patient": {
+        "identifier": _token("Patient.identifier"),
+        "family": _exact("Patient.family", comparable),
+        "given": _exact("Patient.given", comparable),
+        "birthdate": _exact("Patient.birthdate", _birthdate),
+        "gender": _gender,
+    },
+    "Encounter": {**_OF_A_PATIENT, "identifier": _token("Encounter.identifier")},
+    "DocumentReference": {
+        **_OF_A_PATIENT,
+        "identifier": _token("DocumentReference.identifier"),
+        "type": _token("DocumentReference.type", narrow=False),
+        "category": _token("DocumentReference.category", narrow=False),
+    },
+}
