@@ -18,6 +18,8 @@ from hub.model.identity import PatientIdentity
 from hub.model.site import Site
 from mappings.hl7v2 import adt
 from mappings.hl7v2.admission import Admit, admission
+from mappings.hl7v2.mdm_t02 import MdmT02
+from mappings.hl7v2.oru_r01 import OruR01
 from mappings.hl7v2.pid import pid_identity
 from mappings.structure import Rewrite, Structure
 from mappings.tables import load
@@ -114,5 +116,8 @@ def builtin(read_table: ReadTable = packaged_table) -> Registry:
     """The translations that come with the hub."""
     rows: list[Row] = [
         (reads(*(f"ADT^{event}" for event in adt.EVENTS)), adt.Adt()),
+        (reads("ORU^R01", profile=r".*\^CISIS_TLR_HL7_V2"), None),        # téléradiologie: an answer to a request, not a report
+        (reads("ORU^R01"), OruR01()),
+        (reads("MDM^T02", "MDM^T10", "MDM^T04"), MdmT02()),
     ]
     return Registry(tuple(rows), admission(load(read_table("message_types"))))

@@ -73,6 +73,12 @@ class Ts:
         text = self.local.isoformat(timespec="microseconds" if self.precision is Precision.FRACTION else "seconds")
         return text if self.precision is not Precision.FRACTION else _short_fraction(text)
 
+    def fhir_instant(self) -> str:
+        """FHIR `instant`, for elements that take nothing else: a day is its local midnight; empty when the day is unknown."""
+        if self.local is None or self.precision < Precision.DAY:
+            return ""
+        return self.fhir_datetime() if self.precision > Precision.DAY else self.local.isoformat(timespec="seconds")
+
 
 EMPTY = Ts()
 

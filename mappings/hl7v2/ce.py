@@ -1,0 +1,46 @@
+"""CE, CWE: codes of HL7 v2 as FHIR codings.
+
+Standard: HL7 v2.5.1 §2.A.3, table 0396.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from hub.model.identifiers import is_oid
+from mappings.hl7v2.line import Composite
+
+LOINC = "http://loinc.org"
+TRE_A05 = "urn:oid:1.2.250.1.213.1.1.4.12"
+
+_LOINC_CODE = re.compile(r"[0-9]{1,7}-[0-9]")
+_SYSTEMS = {
+    "LN": LOINC, "LOINC": LOINC, "SCT": "http://snomed.info/sct", "I10": "http://hl7.org/fhir/sid/icd-10",
+    "UCUM": "http://unitsofmeasure.org", "TRE_A05": TRE_A05, "DCM": "http://dicom.nema.org/resources/ontology/DCM",
+}
+_OIDS = {"2.16.840.1.113883.6.1": LOINC, "2.16.840.1.113883.6.96": "http://snomed.info/sct"}
+
+
+def system_of_oid(oid: str) -> str:
+    """The FHIR system of a code system given by its OID; empty when it is none."""
+    return _OIDS.get(oid) or (f"urn:oid:{oid}" if is_oid(oid) else "")
+
+
+def coding(code: str, display: str = "", system: str = "") -> dict[str, str]:
+    """A Coding without what is empty."""
+    return {name: text for name, text in (("system", system), ("code", code), ("display", display)) if text}
+
+
+def concept(ce: Composite) -> dict[str, Any] | None:
+    """A CE as a CodeableConcept; a LOINC code is known by its form when component 3 names no system. None when empty."""
+    code, display, named = ce.text(1), ce.text(2), ce.text(3)
+    if not code:
+        return {"text": display} if display else None
+    system = _SYSTEMS.get(named.upper()) or system_of_oid(named)
+    if not named and _LOINC_CODE.fullmatch(code):
+        system = LOINC
+    result: dict[str, Any] = {"coding": [coding(code, display, system)]}
+    if display:
+        result["text"] = display
+    return result
