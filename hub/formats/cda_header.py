@@ -16,7 +16,7 @@ from hub.model.identifiers import InsMatricule, is_oid
 from hub.model.refusals import Unreadable
 
 MAX_BYTES = 64 << 20
-MAX_HEADER_BYTES = 4 << 20
+MAX_HEADER_BYTES = 2 << 20
 
 _V3 = "{urn:hl7-org:v3}"
 _DOCUMENT = f"{_V3}ClinicalDocument"
