@@ -15,6 +15,9 @@ from hub.model.refusals import HubError, Misconfigured
 from hub.model.site import Site
 
 
+API = "api"                  # the source of what comes by POST /api/v1/hl7
+
+
 class ConfigurationRefused(HubError):
     """One or more mistakes in the configuration."""
 
@@ -238,10 +241,11 @@ def absolute(installation: Installation, path: Path | None) -> Path | None:
 
 def _key(document: dict[str, Any], location: tuple[int | str, ...]) -> str:
     """`source[his].listen` rather than `source.0.listen`."""
-    words, here = [], document
+    words: list[str] = []
+    here: Any = document
     for part in location:
         try:
-            here = here[part]  # type: ignore[index]
+            here = here[part]
         except (KeyError, IndexError, TypeError):
             here = {}
         if isinstance(part, int):
@@ -264,11 +268,11 @@ def _names(configuration: Configuration) -> list[tuple[str, str]]:
     mistakes = []
     seen: set[str] = set()
     for kind, sections in (("source", configuration.source), ("destination", configuration.destination)):
-        for section in sections:  # type: ignore[attr-defined]
+        for section in sections:
             if section.name in seen:
                 mistakes.append((f"{kind}[{section.name}].name", "is used twice"))
             seen.add(section.name)
-    sources = {s.name for s in configuration.source}
+    sources = {s.name for s in configuration.source} | {API}
     targets = {d.name for d in configuration.destination} | {RECORD, REQUESTED}
     for source in configuration.source:
         for name in source.routes:
@@ -321,12 +325,13 @@ def _graph(configuration: Configuration) -> Graph:
         )
         for s in configuration.source
     }
-    sources["api"] = SourceSpec("api", "http", charset=configuration.hub.default_charset)
+    sources[API] = SourceSpec(API, "http", charset=configuration.hub.default_charset)
     routes = [Route(s.name, tuple(s.routes)) for s in configuration.source if s.routes]
     routes += [
         Route(r.source, tuple(r.to), Condition(r.when.type, r.when.event, r.when.sending_app), r.mapping) for r in configuration.route
     ]
-    routes.append(Route("api", (RECORD, REQUESTED)))
+    if not any(route.source == API for route in routes):
+        routes.append(Route(API, (RECORD, REQUESTED)))
     destinations = {
         d.name: DestinationSpec(
             d.name, d.kind, connect=d.connect, on_unsure=d.on_unsure, on_ae=d.on_ae, on_dead=d.on_dead, line_ends=d.line_ends,

@@ -1,0 +1,235 @@
+"""The command line. Each command imports what it needs, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    name="vaguemestre", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+    help="The interoperability hub that French health software plugs into.\n\nExit codes: 0 ok, 1 failed, 2 wrong use or configuration.",
+)
+messages_app = typer.Typer(no_args_is_help=True, help="Look at the ledger of a hub, and act on it.", rich_markup_mode=None)
+token_app = typer.Typer(no_args_is_help=True, help="API tokens.", rich_markup_mode=None)
+db_app = typer.Typer(no_args_is_help=True, help="The database.", rich_markup_mode=None)
+app.add_typer(messages_app, name="messages")
+app.add_typer(token_app, name="token")
+app.add_typer(db_app, name="db")
+
+Config = Annotated[Path, typer.Option("--config", "-c", help="The configuration (TOML).", envvar="VAGUEMESTRE_CONFIG")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+
+
+def _installed(config: Path) -> Any:
+    """The checked configuration; its mistakes, one a line, and exit 2."""
+    from hub.app.config import ConfigurationRefused, load
+
+    try:
+        return load(config)
+    except ConfigurationRefused as refused:
+        for mistake in refused.mistakes:
+            typer.echo(f"{mistake.file}: {mistake.key}: {mistake.reason}", err=True)
+        raise typer.Exit(2) from None
+
+
+@app.command()
+def run(
+    config: Config, role: Annotated[str, typer.Option(help="all (edge, worker and web come with the cluster release).")] = "all",
+) -> None:
+    """Run a hub until SIGTERM, which drains it.
+
+    Example: vaguemestre run --config config/embedded.toml
+    """
+    if role != "all":
+        typer.echo("--role: this version runs everything in one process (all)", err=True)
+        raise typer.Exit(2)
+    from hub.app.run import run_hub
+
+    raise typer.Exit(run_hub(_installed(config)))
+
+
+@app.command()
+def check(config: Config, json: Json = False) -> None:
+    """Validate a configuration and print the graph of sources, routes and destinations.
+
+    Example: vaguemestre check --config config/embedded.toml
+    """
+    from hub.app.check import print_graph
+
+    installed = _installed(config)
+    raise typer.Exit(print_graph(installed, as_json=json))
+
+
+@app.command("try")
+def try_(config: Config, message: Annotated[Path, typer.Argument(help="A file with one HL7 v2 message.")], source: Annotated[
+    str, typer.Option(help="As if it came from this source; the first one when left out.")] = "", json: Json = False,
+) -> None:
+    """Say what one message would do: answer, route, record change, deliveries. Nothing is kept and nothing is sent.
+
+    Example: vaguemestre try --config config/embedded.toml admission.hl7
+    """
+    from hub.app.try_message import try_message
+
+    raise typer.Exit(try_message(_installed(config), message, source, as_json=json))
+
+
+@app.command()
+def send(
+    files: Annotated[list[Path], typer.Argument(help="Files with one HL7 v2 message each; - for standard input.")],
+    to: Annotated[str, typer.Option("--to", help="HOST:PORT of an MLLP listener.")],
+    tls: Annotated[bool, typer.Option("--tls", help="Use TLS.")] = False,
+    ca: Annotated[Path | None, typer.Option("--ca", help="Authority of the listener's certificate (PEM).")] = None,
+    cert: Annotated[Path | None, typer.Option("--cert", help="Client certificate (PEM).")] = None,
+    key: Annotated[Path | None, typer.Option("--key", help="Its key (PEM).")] = None,
+    timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds to wait for each answer.")] = 30.0,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Only say what was refused.")] = False,
+) -> None:
+    """Send messages over MLLP and print each answer. Line ends are made CR; exit 1 when one is not accepted.
+
+    Example: vaguemestre send --to 127.0.0.1:2575 admission.hl7 report.hl7
+    """
+    from hub.app.send import send_files
+
+    raise typer.Exit(send_files(files, to, tls=tls, ca=ca, cert=cert, key=key, timeout_s=timeout_s, quiet=quiet))
+
+
+@app.command()
+def demo(
+    keep: Annotated[bool, typer.Option("--keep", help="Stay up until Ctrl-C, with the console open.")] = False,
+    port_base: Annotated[int, typer.Option("--port-base", help="Web port; MLLP is this minus 5505.")] = 8080,
+) -> None:
+    """Run a hub on loopback, play a short day of synthetic traffic, and print what became of each message.
+
+    Example: vaguemestre demo --keep
+    """
+    from hub.app.demo import run_demo
+
+    raise typer.Exit(run_demo(keep=keep, port_base=port_base))
+
+
+@app.command()
+def doctor(config: Config, json: Json = False) -> None:
+    """Say what is wrong with this installation: versions, schema, ports, certificates, clock, disk.
+
+    Example: vaguemestre doctor --config /etc/vaguemestre/vaguemestre.toml
+    """
+    from hub.app.doctor import examine
+
+    raise typer.Exit(examine(_installed(config), as_json=json))
+
+
+@messages_app.command("list")
+def messages_list(
+    config: Config, state: str = "", source: str = "", type: str = "", control_id: str = "",
+    since: Annotated[str, typer.Option(help="30m, 2h, 3d, or an instant such as 2026-11-24T08:00:00Z.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=500)] = 20, after: Annotated[str, typer.Option(help="Cursor of the page before.")] = "",
+    json: Json = False,
+) -> None:
+    """List kept messages, newest first.
+
+    Example: vaguemestre messages list -c vaguemestre.toml --state REFUSED --since 2h
+    """
+    from hub.app.messages import list_messages
+
+    raise typer.Exit(list_messages(
+        _installed(config), state=state, source=source, type_=type, control_id=control_id, since=since, limit=limit, after=after, as_json=json))
+
+
+@messages_app.command("show")
+def messages_show(config: Config, message_id: str, json: Json = False) -> None:
+    """Show one message: answer, findings, deliveries and attempts. Its content is not shown.
+
+    Example: vaguemestre messages show -c vaguemestre.toml 0192f3a4-…
+    """
+    from hub.app.messages import show_message
+
+    raise typer.Exit(show_message(_installed(config), message_id, as_json=json))
+
+
+@messages_app.command("replay")
+def messages_replay(
+    config: Config, message_id: str,
+    destination: Annotated[list[str] | None, typer.Option("--destination", "-d", help="Only this destination; may be repeated.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Translate and deliver a kept message again, at the end of its lanes. DMP and mail only when named.
+
+    Example: vaguemestre messages replay -c vaguemestre.toml 0192f3a4-… --destination lab-out
+    """
+    from hub.app.messages import replay
+
+    raise typer.Exit(replay(_installed(config), message_id, destination or [], ask=not yes))
+
+
+@messages_app.command("discard")
+def messages_discard(config: Config, message_id: str, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
+    """Close a message: its open deliveries are cancelled, its bytes stay.
+
+    Example: vaguemestre messages discard -c vaguemestre.toml 0192f3a4-…
+    """
+    from hub.app.messages import discard
+
+    raise typer.Exit(discard(_installed(config), message_id, ask=not yes))
+
+
+@token_app.command("create")
+def token_create(
+    config: Config, name: Annotated[str, typer.Option()], role: Annotated[str, typer.Option(help="operator, professional, pharmacist or system.")],
+    rpps: Annotated[str, typer.Option(help="Who a professional is.")] = "", finess: Annotated[str, typer.Option(help="Their structure.")] = "",
+    masked: Annotated[bool, typer.Option("--masked", help="An operator that may not read message bodies.")] = False,
+) -> None:
+    """Make an API token and print it once, as the last word. Works while the hub runs.
+
+    Example: vaguemestre token create -c vaguemestre.toml --name monitoring --role operator
+    """
+    from hub.app.token import create
+
+    raise typer.Exit(create(_installed(config), name=name, role=role, rpps=rpps, finess=finess, masked=masked))
+
+
+@token_app.command("list")
+def token_list(config: Config) -> None:
+    """List tokens, without their secret.
+
+    Example: vaguemestre token list -c vaguemestre.toml
+    """
+    from hub.app.token import list_all
+
+    raise typer.Exit(list_all(_installed(config)))
+
+
+@token_app.command("revoke")
+def token_revoke(config: Config, name: str) -> None:
+    """Revoke the tokens of that name.
+
+    Example: vaguemestre token revoke -c vaguemestre.toml monitoring
+    """
+    from hub.app.token import revoke
+
+    raise typer.Exit(revoke(_installed(config), name))
+
+
+@db_app.command("upgrade")
+def db_upgrade(config: Config) -> None:
+    """Create the database or bring it to this version's schema. `run` does the same at its start.
+
+    Example: vaguemestre db upgrade -c vaguemestre.toml
+    """
+    from hub.app.database import upgrade_database
+
+    raise typer.Exit(upgrade_database(_installed(config)))
+
+
+def main() -> None:
+    """Entry point of the `vaguemestre` command."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

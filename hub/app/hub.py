@@ -1,0 +1,264 @@
+"""The wiring of one process: store, receiver, router, dispatchers, listeners, web, jobs; how it starts and how it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from adapters.mllp.client import MllpDestination
+from adapters.mllp.inflight import InflightBudget
+from adapters.mllp.options import MllpDestinationOptions, MllpSourceOptions
+from adapters.mllp.server import MllpSource
+from adapters.mllp.tls import TlsClientOptions, TlsServerOptions
+from hub.app.config import API, DestinationSection, Installation, SourceSection, absolute
+from hub.app.lock import DataFolderLock
+from hub.app.mapping_worker import registry as build_registry
+from hub.bell.local import LocalBell
+from hub.flow.carry import ApplicationCarrier, KeptMessages, RecordCarrier
+from hub.flow.deliver import LEASE_S, Carrier, Dispatcher
+from hub.flow.graph import RECORD, DestinationSpec
+from hub.flow.meters import Meters
+from hub.flow.operate import Operations
+from hub.flow.receive import Receiver
+from hub.flow.recent import Recent
+from hub.flow.route import BELL, Router
+from hub.flow.workshop import Bench, Limits, Workshop
+from hub.ledger import deliveries, queries
+from hub.model import log
+from hub.model.ports import Answer, Origin
+from hub.model.refusals import MessageRefused, Unreadable
+from hub.store import Transaction
+from hub.store.sqlite import SqliteStore
+from hub.store.upgrade import upgrade
+
+SWEEP_S = 5.0
+VERSION = "0.1.0"
+
+
+class Hub:
+    """One process of a hub. `start` returns once it listens; `stop` drains and ends everything."""
+
+    def __init__(self, installation: Installation) -> None:
+        self.installation = installation
+        self.failed = asyncio.Event()        # the store broke: end the process, let it be started again
+        self.store: SqliteStore
+        self.sources: list[MllpSource] = []
+        self.web: Any = None
+        self.tickets: Any = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._dispatchers: list[Dispatcher] = []
+        self._destinations: list[MllpDestination] = []
+        self._jobs: Any = None
+        self._ready: dict[str, bool] = {"store": False, "listeners": False, "web": False}
+        self._counts: dict[str, Any] = {}
+        self._http_n = 0
+
+    # ---- start -----------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Open the store, then listen for messages, then the rest.
+
+        Raises:
+            DataFolderInUse, SchemaTooNew, OSError, Misconfigured.
+        """
+        installed = self.installation
+        self._lock = DataFolderLock(installed.data_dir)
+        upgrade(installed.database)
+        self.store = SqliteStore(installed.database, installed.blob_folder, on_broken=self.failed.set)
+        self.store.start()
+        self.bell, self.meters, recent = LocalBell(), Meters(), Recent()
+        folder = absolute(installed, installed.configuration.mappings.folder)
+        self.registry = build_registry(str(folder) if folder else None)
+        limits = installed.configuration.mappings
+        self.workshop = Workshop(
+            Bench("hub.app.mapping_worker:build", str(folder) if folder else None), Limits(limits.workers, limits.time_s, limits.memory_mb),
+            lambda reason: self.meters.workers_recycled.labels("served its time" if reason == "served its time" else "broke a limit").inc(),
+        )
+        await self.store.write(self._recover)
+        self._ready["store"] = True
+        self.receiver = Receiver(
+            store=self.store, registry=self.registry, graph=installed.graph, site=installed.site, recent=recent, meters=self.meters,
+            on_kept=lambda: self.bell.ring(BELL), dedupe_window_s=installed.configuration.hub.dedupe_window_days * 86_400,
+        )
+        self.operations = Operations(self.store, installed.graph, self.registry, installed.site, self.bell)
+        await self._listen()
+        self._ready["listeners"] = True
+        self._make_dispatchers(recent)
+        self.router = Router(
+            store=self.store, registry=self.registry, graph=installed.graph, site=installed.site, recent=recent, bell=self.bell, held=self._held,
+        )
+        self._tasks.append(asyncio.create_task(self.router.run(), name="router"))
+        self._tasks += [asyncio.create_task(d.run(), name=f"deliver {d.spec.name}") for d in self._dispatchers]
+
+    async def start_web(self) -> None:
+        """Import and start the web and the scheduled jobs; messages flow already."""
+        from hub.web.server import WebServer
+        from hub.web.services import Services
+        from hub.web.tickets import Tickets
+
+        self.tickets = Tickets()
+        section = self.installation.configuration.web
+        services = Services(
+            store=self.store, operations=self.operations, site=self.installation.site, ready=self.ready, metrics=self.metrics,
+            submit_hl7=self._submit, tickets=self.tickets, version=VERSION,
+        )
+
+        def app() -> Any:
+            from hub.web.app import create_app
+
+            return create_app(services)
+
+        self.web = WebServer(
+            app, section.listen, tls_cert_file=absolute(self.installation, section.tls_cert_file),
+            tls_key_file=absolute(self.installation, section.tls_key_file), tls_client_ca_file=absolute(self.installation, section.tls_client_ca_file),
+        )
+        await self.web.start()
+        self._ready["web"] = True
+        await asyncio.to_thread(__import__, "hub.app.jobs")
+        from hub.app.jobs import start_jobs
+
+        self._jobs = start_jobs(self)
+
+    def _recover(self, tx: Transaction) -> None:
+        deliveries.free_all(tx)
+        for (destination,) in tx.rows("SELECT DISTINCT destination FROM lane"):
+            deliveries.set_blocked(tx, destination, self.installation.graph.blocked(destination) or None)
+
+    async def _listen(self) -> None:
+        budget = InflightBudget(self.installation.configuration.hub.max_inflight_bytes)
+        for section in self.installation.configuration.source:
+            source = MllpSource(self._source_options(section), self.receiver.receive, on_refused=self._frame_refused, budget=budget)
+            await source.start()
+            self.sources.append(source)
+
+    def _source_options(self, section: SourceSection) -> MllpSourceOptions:
+        host, _, port = section.listen.rpartition(":")
+        tls = None
+        if section.tls_cert_file is not None and section.tls_key_file is not None:
+            tls = TlsServerOptions(self._file(section.tls_cert_file), self._file(section.tls_key_file), self._file(section.tls_client_ca_file))
+        return MllpSourceOptions(
+            section.name, host.strip("[]"), int(port), tls=tls, tls_client_names=tuple(section.tls_client_names), peers=tuple(section.peers),
+            max_frame_bytes=section.max_frame_bytes, max_connections=section.max_connections, max_pipelined=section.max_pipelined,
+            idle_timeout_s=section.idle_timeout_s, frame_timeout_s=section.frame_timeout_s,
+        )
+
+    def _file(self, path: Path | None) -> str:
+        return str(absolute(self.installation, path) or "")
+
+    def _destination(self, section: DestinationSection) -> MllpDestination:
+        host, _, port = section.connect.rpartition(":")
+        tls = None
+        if section.tls:
+            tls = TlsClientOptions(
+                self._file(section.tls_ca_file), self._file(section.tls_cert_file), self._file(section.tls_key_file), section.tls_server_name,
+            )
+        return MllpDestination(MllpDestinationOptions(
+            section.name, host.strip("[]"), int(port), tls=tls, connections=section.connections, in_flight=section.in_flight,
+            connect_timeout_s=section.connect_timeout_s, ack_timeout_s=section.ack_timeout_s, lenient_msa=section.lenient_msa,
+        ))
+
+    def _make_dispatchers(self, recent: Recent) -> None:
+        graph, site = self.installation.graph, self.installation.site
+        messages = KeptMessages(self.store, graph, site, recent)
+        owner = f"{socket.gethostname()}:{os.getpid()}:{time.time_ns():x}"
+        self.owner = owner
+        record = RecordCarrier(messages, self.registry, self.workshop, self.store)
+        carriers: list[tuple[DestinationSpec, Carrier]] = [(DestinationSpec(RECORD, "record"), record)]
+        for section in self.installation.configuration.destination:
+            destination = self._destination(section)
+            self._destinations.append(destination)
+            spec = graph.destinations[section.name]
+            carriers.append((spec, ApplicationCarrier(spec, destination, messages, self.registry, self.workshop)))
+        self._dispatchers = [
+            Dispatcher(spec, carrier, store=self.store, bell=self.bell, owner=owner, meters=self.meters, sweep_s=SWEEP_S)
+            for spec, carrier in carriers
+        ]
+        self._by_name = {dispatcher.spec.name: dispatcher for dispatcher in self._dispatchers}
+
+    def _held(self, destination: str) -> str:
+        dispatcher = self._by_name.get(destination)
+        return dispatcher.breaker.reason if dispatcher is not None and dispatcher.breaker.is_open else ""
+
+    def _frame_refused(self, origin: Origin, reason: str, head: bytes) -> Answer | None:
+        from hub.formats.er7 import acknowledgement, read
+
+        try:
+            message = read(head, self.installation.site.default_charset)
+        except MessageRefused:
+            message = None
+        refusal = Unreadable(at="MSH", sentence=f"the message could not be taken whole ({reason})")
+        from datetime import UTC, datetime
+
+        return Answer(acknowledgement(
+            message, code="AE", control_id=f"{self.store.next_id():016X}", at=datetime.now(UTC), site=self.installation.site, refusal=refusal,
+        ), close=True)
+
+    async def _submit(self, body: bytes, origin: Origin) -> Answer:
+        self._http_n += 1
+        return await self.receiver.submit(body, replace(origin, source=API, connection=origin.connection or str(self._http_n)))
+
+    # ---- what it says of itself ------------------------------------------------------------------------------------
+
+    def ready(self) -> tuple[bool, dict[str, Any]]:
+        """Whether messages can be taken, and what is missing."""
+        health = self.store.health()
+        parts: dict[str, Any] = {**self._ready, "store": self._ready["store"] and not health}
+        if health:
+            parts["reason"] = health
+        return bool(parts["store"] and parts["listeners"]), parts
+
+    def metrics(self) -> tuple[bytes, str]:
+        """The Prometheus page."""
+        from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+        from hub.app.gauges import render
+
+        return generate_latest(self.meters.registry) + render(self._counts, self.store.times), CONTENT_TYPE_LATEST
+
+    async def sweep(self) -> None:
+        """Renew leases, free lost ones, wake everybody, take fresh counts."""
+        now = self.store.now_us()
+        await self.store.write(lambda tx: deliveries.renew(tx, owner=self.owner, lease_until=now + int(LEASE_S * 1e6), now=now))
+        self.bell.ring(BELL)
+        for dispatcher in self._dispatchers:
+            self.bell.ring(dispatcher.spec.name)
+        self._counts = {**await self.store.read(queries.counts), "at": time.time()}
+
+    # ---- stop ------------------------------------------------------------------------------------------------------
+
+    async def stop(self) -> None:
+        """Take nothing more, end what is in hand, close. Within `drain_s` and a little."""
+        limit = self.installation.configuration.hub.drain_s
+        if self._jobs is not None:
+            self._jobs.shutdown(wait=False)
+        await asyncio.gather(*(source.drain(limit / 2) for source in self.sources), return_exceptions=True)
+        self.receiver.draining = True
+        await _within(limit / 4, self.receiver.drained())
+        for dispatcher in self._dispatchers:
+            dispatcher.stop()
+        router, *dispatching = self._tasks
+        router.cancel()
+        await asyncio.wait(self._tasks, timeout=limit / 4)
+        for task in dispatching:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for destination in self._destinations:
+            await destination.close()
+        if self.web is not None:
+            await self.web.stop(1.0)
+        self.workshop.close()
+        await self.store.close()
+        self._lock.release()
+        log.event("hub.stopped")
+
+
+async def _within(seconds: float, waiting: Any) -> None:
+    try:
+        await asyncio.wait_for(waiting, seconds)
+    except TimeoutError:
+        log.event("hub.drain_timeout", level="warning", seconds=seconds)

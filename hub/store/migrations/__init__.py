@@ -1,0 +1,1 @@
+"""Alembic migrations: additive, and the same for both engines."""
