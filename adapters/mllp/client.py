@@ -45,7 +45,7 @@ class MllpDestination:
         Standard: HL7 v2.5.1 §2.9.2, message acknowledgement.
         """
         key = msh_10(body) or control_id.encode()
-        if not key:
+        if not key and not self._options.lenient_msa:
             raise PeerRefused("MSH-10: empty, its answer could not be recognised")
         while True:
             link = await self._link_for(key)
@@ -78,9 +78,14 @@ class MllpDestination:
             raise PeerUnavailable("destination closed")
         best, least = -1, self._options.in_flight
         for place, link in enumerate(self._links):
-            load = link.in_flight if link is not None and link.usable else 0
-            if load and link is not None and link.holds(key):
+            if link is None or not link.usable:
+                load = 0
+            elif link.holds(key):
                 return None
+            elif self._has_room(link, key):
+                load = link.in_flight
+            else:
+                continue
             if load < least:
                 best, least = place, load
         if best < 0:
@@ -89,7 +94,17 @@ class MllpDestination:
         if link is not None and link.usable:
             return link
         await self._connected(best)
-        return await self._link_for(key)     # others may have filled it meanwhile
+        link = self._links[best]
+        if link is None or not link.usable:
+            raise PeerUnavailable("connection ended at once")
+        return link if self._has_room(link, key) else None     # others may have filled it meanwhile
+
+    def _has_room(self, link: MllpLink, key: bytes) -> bool:
+        """A message that no answer can name travels alone."""
+        if not key or link.holds(b""):
+            return link.in_flight == 0
+        return link.in_flight < self._options.in_flight and not any(
+            other is not None and other.usable and other.holds(key) for other in self._links)
 
     async def _connected(self, place: int) -> None:
         link = self._links[place]
@@ -99,7 +114,7 @@ class MllpDestination:
         if task is None:
             task = asyncio.get_running_loop().create_task(self._connect(place))
             self._connecting[place] = task
-            task.add_done_callback(lambda _: self._connecting.pop(place, None))
+            task.add_done_callback(lambda done: self._connect_ended(place, done))
         try:
             await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -119,6 +134,11 @@ class MllpDestination:
         self._links[place] = link
         if self._closed:
             link.close("closed by the hub")
+
+    def _connect_ended(self, place: int, task: asyncio.Task[None]) -> None:
+        self._connecting.pop(place, None)
+        if not task.cancelled():
+            task.exception()                 # seen, even when every sender that waited for it was cancelled
 
     def _server_hostname(self) -> str | None:
         tls = self._options.tls

@@ -195,9 +195,8 @@ class MllpConnection(asyncio.Protocol):
                 transport.write(frame(out[0].body))
         else:
             self._write_several(transport, out)
-        if not self._slots:
-            if not self._reading or self._listener.draining:
-                self.finish()
+        if not self._slots and (not self._reading or self._listener.draining):
+            self.finish()
         if self._options.idle_timeout_s:
             self.last_read_at = self._loop.time()
         if self._over_pipeline and len(self._slots) <= self._options.max_pipelined // 2:

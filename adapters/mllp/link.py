@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from typing import cast
 
@@ -45,8 +46,8 @@ class MllpLink(asyncio.Protocol):
         self._outbox: list[_Pending] = []
         self._oldest_since = 0.0             # when the oldest message in flight became the oldest
         self._timer: asyncio.TimerHandle | None = None
-        self._told_unmatched = False
-        self._closed = False
+        self._unsent_bytes = 0
+        self._heard = self._told_unmatched = self._closed = False
 
     # ---- asked by the destination ------------------------------------------------------------------------------------
 
@@ -95,6 +96,7 @@ class MllpLink(asyncio.Protocol):
         tune(transport)
 
     def data_received(self, data: bytes) -> None:
+        self._heard = True
         for event in self._decoder.feed(data):
             if self._closed:
                 return
@@ -115,7 +117,13 @@ class MllpLink(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.close("connection lost")
+        if isinstance(exc, ssl.SSLError) and not self._heard:
+            # TLS 1.3: the server judges our certificate after our first bytes left; it has read none of them.
+            for pending in self._in_flight.values():
+                pending.left = False
+            self.close(f"no connection: {exc.reason or type(exc).__name__}")
+        else:
+            self.close("connection lost")
 
     # ---- inside ------------------------------------------------------------------------------------------------------
 
@@ -134,6 +142,7 @@ class MllpLink(asyncio.Protocol):
             self._transport.write(b"".join([frame(pending.body) for pending in outbox]))
         for pending in outbox:
             pending.body = b""
+        self._unsent_bytes = self._transport.get_write_buffer_size()
 
     def _take(self, acknowledgement: Acknowledgement, raw: bytes) -> None:
         control_id = acknowledgement.msa_2
@@ -178,6 +187,10 @@ class MllpLink(asyncio.Protocol):
         self._timer = None
         if self._closed or not self._in_flight:
             return
+        unsent = self._transport.get_write_buffer_size() if self._transport is not None else 0
+        if 0 < unsent < self._unsent_bytes:      # a large message is still moving
+            self._unsent_bytes = unsent
+            self._oldest_since = self._loop.time()
         due = self._oldest_since + self._options.ack_timeout_s
         if due <= self._loop.time() + 0.001:
             self._give_up("AckTimeout", b"")

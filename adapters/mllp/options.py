@@ -40,7 +40,7 @@ class MllpDestinationOptions:
     """One receiver. `in_flight` messages may wait for their answer on each of `connections`; 1 = strictly one by one.
 
     `ack_timeout_s` runs for the oldest unanswered message of a connection. `lenient_msa` takes an acknowledgement
-    with an empty MSA-2 when exactly one message is in flight.
+    with an empty MSA-2 when exactly one message is in flight, and sends a message without MSH-10, alone.
     """
 
     name: str
