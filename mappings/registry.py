@@ -18,8 +18,12 @@ from hub.model.identity import PatientIdentity
 from hub.model.site import Site
 from mappings.hl7v2 import adt
 from mappings.hl7v2.admission import Admit, admission
+from mappings.hl7v2.cda_document_reference import DocumentTypes
 from mappings.hl7v2.mdm_t02 import MdmT02
 from mappings.hl7v2.oru_r01 import OruR01
+from mappings.hl7v2.pfi import PfiDocument
+from mappings.hl7v2.pfi_profile import PROFILES
+from mappings.hl7v2.pfi_request import MetaTable
 from mappings.hl7v2.pid import pid_identity
 from mappings.structure import Rewrite, Structure
 from mappings.tables import load
@@ -114,10 +118,17 @@ def packaged_table(name: str) -> str:
 
 def builtin(read_table: ReadTable = packaged_table) -> Registry:
     """The translations that come with the hub."""
+    metas, types = MetaTable.of(load(read_table("meta_dmpmss"))), DocumentTypes(load(read_table("document_types")))
+    documents = ("MDM^T02", "MDM^T10", "MDM^T04")
     rows: list[Row] = [
+        (reads(*kinds, profile=profile.msh_21), PfiDocument(kinds[0], profile, metas, types))
+        for profile in PROFILES for kinds in (documents, ("ORU^R01",))
+        if kinds is documents or profile.audience == "pfi"
+    ]
+    rows += [
         (reads(*(f"ADT^{event}" for event in adt.EVENTS)), adt.Adt()),
         (reads("ORU^R01", profile=r".*\^CISIS_TLR_HL7_V2"), None),        # téléradiologie: an answer to a request, not a report
         (reads("ORU^R01"), OruR01()),
-        (reads("MDM^T02", "MDM^T10", "MDM^T04"), MdmT02()),
+        (reads(*documents), MdmT02()),
     ]
     return Registry(tuple(rows), admission(load(read_table("message_types"))))

@@ -15,17 +15,19 @@ Standard: HL7 v2.5.1 §2.A.14 (CX), §2.A.28 (EI), §2.A.33 (HD); IHE France, co
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
-from urllib.parse import quote
 
 from hub.model.identifiers import is_oid
 from hub.model.site import Site
 from mappings.hl7v2.line import Composite
 
+_NOT_IN_A_URN = re.compile(r"[^A-Za-z0-9._~-]")
+
 
 def source_system(site: Site) -> str:
     """The system of numbers that name no authority: the source's own."""
-    return f"urn:vaguemestre:source:{quote(site.source, safe='')}"
+    return f"urn:vaguemestre:source:{_quoted(site.source)}"
 
 
 @lru_cache(maxsize=4096)
@@ -34,11 +36,11 @@ def _system(namespace: str, universal_id: str, universal_type: str) -> str:
         return f"urn:oid:{universal_id}"
     if universal_id:
         if universal_type.upper() in ("UUID", "GUID"):
-            return f"urn:uuid:{quote(universal_id.lower(), safe='')}"
-        return f"urn:vaguemestre:authority:{quote(universal_id, safe='')}"
+            return f"urn:uuid:{_quoted(universal_id.lower())}"
+        return f"urn:vaguemestre:authority:{_quoted(universal_id)}"
     if is_oid(namespace):
         return f"urn:oid:{namespace}"
-    return f"urn:vaguemestre:authority:{quote(namespace, safe='')}" if namespace else ""
+    return f"urn:vaguemestre:authority:{_quoted(namespace)}" if namespace else ""
 
 
 def authority_system(namespace: str, universal_id: str, universal_type: str, site: Site) -> str:
@@ -54,3 +56,8 @@ def cx_system(value: Composite, site: Site, *, component: int = 4) -> str:
 def ei_system(value: Composite, site: Site) -> str:
     """The FHIR system of an EI, whose authority lies in components 2 to 4."""
     return authority_system(value.text(2), value.text(3), value.text(4), site)
+
+
+def _quoted(text: str) -> str:
+    """Percent-encoded, for the tail of a URN (RFC 3986 §2.1)."""
+    return _NOT_IN_A_URN.sub(lambda found: "".join(f"%{byte:02X}" for byte in found[0].encode(errors="replace")), text)

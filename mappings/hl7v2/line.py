@@ -39,6 +39,10 @@ class Composite:
             return "" if value == '""' else value
         return line.leaf(value)
 
+    def is_empty(self) -> bool:
+        """Whether nothing at all stands in it."""
+        return not any(self._parts)
+
 
 class Line:
     """One segment, not MSH, as fields."""

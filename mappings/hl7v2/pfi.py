@@ -1,0 +1,148 @@
+"""`MDM^T02/T10/T04` and `ORU^R01` that carry a CDA in OBX-5, under the CI-SIS profiles.
+
+Standard: CI-SIS transmission de documents CDA en HL7 v2, 2.1.2 (and 1.2, 2.0); LPS 1.0, 1.1 for the way to the software.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from hub.formats.base64_lenient import decode
+from hub.formats.er7 import Message, Segment
+from hub.model.record_change import DocumentAction, DocumentChange, Json, RecordChange
+from hub.model.refusals import Finding, Unreadable
+from hub.model.site import Site
+from mappings.hl7v2 import pfi_checks
+from mappings.hl7v2.cda_document_reference import DocumentTypes, cda_document_reference, mask_of_header
+from mappings.hl7v2.message_times import event_time
+from mappings.hl7v2.pfi_profile import Profile
+from mappings.hl7v2.pfi_request import CdaDocument, MetaTable, PfiRequest
+from mappings.hl7v2.pid import pid_findings, pid_patient
+from mappings.hl7v2.plain_document import visit
+from mappings.hl7v2.pv1 import pv1_encounter, pv1_findings
+
+DMP = "dmp"
+_KEPT_REQUEST_BYTES = 1 << 20
+_MAIL_BODIES = frozenset({"CORPSMAIL_PS", "CORPSMAIL_PATIENT"})
+
+
+class PfiDocument:
+    """One version of the profile, for one message type."""
+
+    version = "1"
+    heavy, parses_document = False, True
+
+    def __init__(self, kind: str, profile: Profile, metas: MetaTable, types: DocumentTypes) -> None:
+        self.name = f"{profile.audience}-{kind.partition('^')[0].lower()}-{profile.name}"
+        self._profile, self._metas, self._types = profile, metas, types
+        self._last: tuple[Message, Site, PfiRequest] | None = None
+
+    def judge(self, message: Message, site: Site) -> tuple[Finding, ...]:
+        request = self._request(message, site)
+        pfi_checks.judge(request, self._metas)
+        return tuple(_findings(request))
+
+    def requests(self, message: Message, site: Site) -> tuple[str, ...]:
+        request = self._request(message, site)
+        if self._profile.audience != "pfi":
+            return ()
+        asked = [DMP] if request.says("DESTDMP") else []
+        for flag, is_patient in (("DESTMSSANTEPS", False), ("DESTMSSANTEPAT", True)):
+            if request.says(flag):
+                asked += [f"mssante:{prt.address}" for prt in request.recipients if prt.is_patient is is_patient]
+        return tuple(dict.fromkeys(asked))
+
+    def refused_requests(self, message: Message, site: Site) -> tuple[tuple[str, str], ...]:
+        request = self._request(message, site)
+        asked = self.requests(message, site)
+        refused: dict[str, str] = {}
+        if DMP in asked and request.national_ins is None:
+            refused[DMP] = "INS_NOT_QUALIFIED"
+        for prt in request.recipients:
+            destination = f"mssante:{prt.address}"
+            if destination in asked and prt.is_patient:
+                reason = _patient_mail_refused(request, prt.address)
+                if reason:
+                    refused[destination] = reason
+        return tuple(refused.items())
+
+    def translate(self, message: Message, site: Site) -> RecordChange:
+        request = self._request(message, site)
+        stay = pv1_encounter(message, site)
+        return RecordChange(
+            mapping=f"{self.name}@{self.version}",
+            identity=request.identity,
+            patient=pid_patient(message, request.identity, site),
+            event_time=event_time(message, site),
+            resources=(stay,) if stay is not None else (),
+            documents=tuple(self._change(request, cda) for cda in request.cdas),
+        )
+
+    def _change(self, request: PfiRequest, cda: CdaDocument) -> DocumentChange:
+        header, action = cda.header, request.action or DocumentAction.CREATE
+        change = DocumentChange(
+            action=action, master_id=header.master_id, path=cda.obx.at(5),
+            set_id=f"urn:oid:{header.set_id}" if header.set_id else "", version_number=header.version_number,
+            event_time=event_time(request.message, request.site),
+        )
+        if action is DocumentAction.DELETE:
+            return change
+        mask = request.mask | mask_of_header(header)
+        body: Json = cda_document_reference(header, mask=mask, types=self._types, tz=request.site.timezone)
+        if encounter := visit(request.message, request.site):
+            body.setdefault("context", {})["encounter"] = [encounter]
+        replaces = f"urn:oid:{header.replaces}" if header.replaces else ""
+        return replace(change, body=body, content=cda.content, replaces=replaces, mask=mask)
+
+    def _request(self, message: Message, site: Site) -> PfiRequest:
+        """The message as read; kept until the next one, since judge, requests and translate follow each other."""
+        last = self._last
+        if last is not None and last[0] is message and last[1] is site:
+            return last[2]
+        request = PfiRequest(message, site, self._profile, self._metas)
+        self._last = (message, site, request) if len(message.raw) <= _KEPT_REQUEST_BYTES else None
+        return request
+
+
+def _patient_mail_refused(request: PfiRequest, address: str) -> str:
+    """Why a mail to the patient must not leave; empty when it may.
+
+    Standard: MSSanté citoyenne, the local part of the address is the INS; SMTP 553 mailbox name invalid.
+    """
+    local = address.partition("@")[0].upper()
+    known = {ins.value for ins in request.identity.ins}
+    if local not in known:
+        return "553"
+    return "" if request.national_ins is not None and request.national_ins.value == local else "INS_NOT_QUALIFIED"
+
+
+def _findings(request: PfiRequest) -> Iterator[Finding]:
+    yield from pid_findings(request.message, request.site)
+    yield from pv1_findings(request.message, request.site)
+    if request.identity.ins and not request.identity.birth_place:
+        yield Finding("BIRTH_PLACE_MISSING", "PID-11.9", "PID-11.9: an INS comes with the code of the place of birth")
+    if request.profile.audience == "pfi" and not pfi_checks.keeps_to_matrix(request):
+        yield Finding("OUTSIDE_MATRIX", "OBX-5", "OBX-5: flags outside the table of MSSanté routing; routed as they say")
+    if not request.profile.recipients_in_prt and request.says("DESTMSSANTEPS"):
+        yield Finding("RECIPIENTS_IN_CDA", "PRT", "PRT: this version names recipients in the CDA, which is not read for mail")
+    if request.profile.audience == "pfi":
+        for obx in request.others:
+            yield Finding("META_UNKNOWN", obx.at(3), f"{obx.at(3)}: neither a document nor a known metadata")
+    txa = request.txa
+    replaces = request.cdas[0].header.replaces
+    if request.action is DocumentAction.REPLACE and txa is not None and pfi_checks.document_id(txa.one(13)) != replaces:
+        yield Finding("TXA_13_DIFFERS", "TXA-13", "TXA-13: not the document that the CDA replaces; the CDA counts")
+    for meta in request.metas:
+        if meta.code in _MAIL_BODIES and not _mail_body_is_whole(meta.obx, request.message.raw):
+            yield Finding("MAIL_BODY", meta.obx.at(5), f"{meta.obx.at(5)}: the mail's text is cut or not base64")
+
+
+def _mail_body_is_whole(obx: Segment, raw: bytes) -> bool:
+    start, end = obx.component_span(5, 5)
+    value = raw[start:end].strip().rstrip(b"=")
+    try:
+        decode(value)
+    except Unreadable:
+        return False
+    return bool(value) and len(value) % 4 != 1
