@@ -56,10 +56,10 @@ class MessageRefused(HubError):
     condition = "207"            # ERR-3, table 0357
 
     def __init__(self, *, at: str, sentence: str = "", condition: str | None = None) -> None:
-        super().__init__(sentence or self.default_sentence(at))
-        self.at = at
         if condition is not None:
             self.condition = condition
+        super().__init__(sentence or self.default_sentence(at))
+        self.at = at
 
     def default_sentence(self, at: str) -> str:
         return f"{at}: {CONDITIONS_0357.get(self.condition, 'refused')}"

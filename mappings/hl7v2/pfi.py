@@ -58,7 +58,7 @@ class PfiDocument:
         asked = self.requests(message, site)
         refused: dict[str, str] = {}
         if DMP in asked and request.national_ins is None:
-            refused[DMP] = "INS_NOT_QUALIFIED"
+            refused[DMP] = request.why_no_national_ins
         for prt in request.recipients:
             destination = f"mssante:{prt.address}"
             if destination in asked and prt.is_patient:
@@ -114,7 +114,10 @@ def _patient_mail_refused(request: PfiRequest, address: str) -> str:
     known = {ins.value for ins in request.identity.ins}
     if local not in known:
         return "553"
-    return "" if request.national_ins is not None and request.national_ins.value == local else "INS_NOT_QUALIFIED"
+    national = request.national_ins
+    if national is None:
+        return request.why_no_national_ins
+    return "" if national.value == local else "553"
 
 
 def _findings(request: PfiRequest) -> Iterator[Finding]:

@@ -153,13 +153,23 @@ class PfiRequest:
     @cached_property
     def national_ins(self) -> InsMatricule | None:
         """The INS that may go to national services: qualified, of this environment, with the right key."""
-        if not ins_is_usable(self.identity.statuses):
-            return None
-        for root in NATIONAL_ROOTS.get(self.site.environment, NATIONAL_ROOTS["production"]):
-            for ins in self.identity.ins:
-                if ins.oid == root and ins.key_is_right:
-                    return ins
-        return None
+        return next((ins for ins in self._of_this_environment if ins.key_is_right), None) if self._is_qualified else None
+
+    @property
+    def why_no_national_ins(self) -> str:
+        """The reason's code, when `national_ins` is None."""
+        if not self._is_qualified or not self.identity.ins:
+            return "INS_NOT_QUALIFIED"
+        return "INS_KEY" if self._of_this_environment else "INS_ENVIRONMENT"
+
+    @property
+    def _is_qualified(self) -> bool:
+        return ins_is_usable(self.identity.statuses)
+
+    @cached_property
+    def _of_this_environment(self) -> tuple[InsMatricule, ...]:
+        roots = NATIONAL_ROOTS.get(self.site.environment, NATIONAL_ROOTS["production"])
+        return tuple(sorted((ins for ins in self.identity.ins if ins.oid in roots), key=lambda ins: roots.index(ins.oid)))
 
     @cached_property
     def txa(self) -> Line | None:
@@ -172,7 +182,7 @@ def _cda(obx: Segment, message: Message) -> CdaDocument:
     try:
         header = read_header(data)
     except Unreadable as refused:
-        raise FieldInvalid(at=obx.at(5), sentence=f"{obx.at(5)}: {refused.sentence}") from None
+        raise FieldInvalid(at=obx.at(5), sentence=f"{obx.at(5)}: {refused.sentence.removeprefix('/: ')}") from None
     kind = "application/xslt+xml" if _shows_itself(data) else "text/xml"
     digest = hashlib.sha1(data, usedforsecurity=False).digest()
     return CdaDocument(obx, header, ContentRange(offset, length, "base64", kind, len(data), digest))
