@@ -11,15 +11,15 @@ import re
 from hub.model.refusals import Unreadable
 
 _BLANKS = b" \t\r\n\f\v"
-_ESCAPES = re.compile(rb"\\(?:X[0-9A-Fa-f]*|\.(?:br|sp|in|ti|fi|nf|ce)[^\\]{0,8}|[HNE])\\")
+_ESCAPES = re.compile(rb"\\(?:X((?:[0-9A-Fa-f]{2})*)|\.(?:br|sp|in|ti|fi|nf|ce)[-+0-9]{0,8}|[HN])\\")
 _FOREIGN = re.compile(rb"[^A-Za-z0-9+/]")
 
 
 def decode(data: bytes) -> bytes:
     """The bytes that `data` stands for.
 
-    Blanks and HL7 escapes (`\\X0D\\`, `\\.br\\`) are dropped, padding is added, a last character that stands for no whole
-    byte is dropped.
+    Blanks, written or as HL7 escapes (`\\X0D\\`, `\\.br\\`), are dropped, padding is added, a last character that
+    stands for no whole byte is dropped.
 
     Raises:
         Unreadable: any other character, or padding before the end.
@@ -29,10 +29,14 @@ def decode(data: bytes) -> bytes:
     except binascii.Error:
         pass
     if b"\\" in data:
-        data = _ESCAPES.sub(b"", data)
+        data = _ESCAPES.sub(_escaped, data)
     data = data.translate(None, _BLANKS).rstrip(b"=")
     if _FOREIGN.search(data):
         raise Unreadable(at="OBX-5", condition="102", sentence="OBX-5: not base64")
     if len(data) % 4 == 1:
         data = data[:-1]
     return binascii.a2b_base64(data + b"=" * (-len(data) % 4))
+
+
+def _escaped(found: re.Match[bytes]) -> bytes:
+    return bytes.fromhex(found[1].decode()) if found[1] else b""
