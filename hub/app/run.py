@@ -7,6 +7,8 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from hub.app.config import Installation
 from hub.model import log
@@ -51,14 +53,14 @@ def run_hub(installation: Installation) -> int:
         return 1
 
 
-def new_runner(life: object) -> int:
+def new_runner(life: Callable[[], Coroutine[Any, Any, int]]) -> int:
     """Run a coroutine function on uvloop where it exists."""
     try:
-        import uvloop
-
-        return int(uvloop.run(life()))  # type: ignore[operator]
+        from uvloop import run
     except ImportError:
-        return int(asyncio.run(life()))  # type: ignore[operator]
+        return asyncio.run(life())
+    result: int = run(life())
+    return result
 
 
 def _arm_crash_points() -> None:

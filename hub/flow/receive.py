@@ -170,9 +170,10 @@ def _accept_mode(message: Message) -> str:
 
     Standard: HL7 v2.5.1 §2.9.2, §2.9.3.
     """
-    if any(profile.partition("^")[2].startswith("CISIS") for profile in message.profiles):
+    mode = message.header(15)
+    if not mode or any(profile.partition("^")[2].startswith("CISIS") for profile in message.profiles):
         return ""
-    return message.text("MSH", 15)
+    return mode.strip().decode("ascii", "replace")
 
 
 def _owes_answer(message: Message) -> bool:

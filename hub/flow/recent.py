@@ -6,7 +6,8 @@ from collections import OrderedDict
 
 from hub.formats.er7 import Message
 
-RECENT_BYTES = 24 << 20
+RECENT_BYTES = 16 << 20
+OVERHEAD_BYTES = 6_000       # what a read message weighs beside its bytes
 
 
 class Recent:
@@ -18,10 +19,10 @@ class Recent:
 
     def put(self, message_id: int, message: Message) -> None:
         self._messages[message_id] = message
-        self._bytes += len(message.raw) + 500
+        self._bytes += len(message.raw) + OVERHEAD_BYTES
         while self._bytes > self._limit and self._messages:
             _, gone = self._messages.popitem(last=False)
-            self._bytes -= len(gone.raw) + 500
+            self._bytes -= len(gone.raw) + OVERHEAD_BYTES
 
     def get(self, message_id: int) -> Message | None:
         return self._messages.get(message_id)
@@ -29,4 +30,4 @@ class Recent:
     def drop(self, message_id: int) -> None:
         gone = self._messages.pop(message_id, None)
         if gone is not None:
-            self._bytes -= len(gone.raw) + 500
+            self._bytes -= len(gone.raw) + OVERHEAD_BYTES

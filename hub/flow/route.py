@@ -142,7 +142,7 @@ class Router:
             change = structure.translate(message, site)
             identity = change.identity
         else:
-            identity = self._registry.identity(message, site)
+            identity = self._registry.identity(message, site) if targets else None
         return Plan(
             row.id, row.source, row.connection, message.control_id, identity,
             tuple((t.destination, t.mapping) for t in targets if t.destination not in refused),
