@@ -48,7 +48,10 @@ class DocumentFiler:
         if key != change.master_id:
             self._find("DOCUMENT_ID_OF_ANOTHER_PATIENT", change, "this document number is already another patient's document")
         if stored is not None:
-            self._again(stored, change)
+            if self._filing.was_applied(stored):
+                self._filing.unchanged += 1
+            else:
+                self._again(stored, change)
             return
         number = self._filing.next_id()
         siblings = self._siblings(change)
@@ -166,7 +169,7 @@ class DocumentFiler:
         if stored is None:
             self._find("DOCUMENT_UNKNOWN", change, "the document to delete is not in the record")
             return
-        if stored.status == ENTERED_IN_ERROR:
+        if stored.status == ENTERED_IN_ERROR or self._filing.was_applied(stored):
             self._filing.unchanged += 1
             return
         if self._filing.is_older(stored, change.event_time):

@@ -141,6 +141,14 @@ class Filing:
         )
         return any(row[0] >= self.message_id for row in rows)
 
+    def was_applied(self, stored: Stored) -> bool:
+        """Whether this very message made a version of the resource on an earlier run."""
+        if stored.id in self._new or stored.id in self._changed:
+            return False
+        return self.tx.row(
+            "SELECT 1 FROM provenance WHERE message_id = ? AND resource_id = ?", self.message_id, stored.id,
+        ) is not None
+
     # ---- change ----
 
     def create(self, kind: str, key: str, patient_id: int | None, draft: Draft, *, number: int | None = None) -> Stored:
