@@ -17,6 +17,7 @@ from hub.model.refusals import Unreadable
 
 MAX_BYTES = 64 << 20
 MAX_HEADER_BYTES = 2 << 20
+MAX_TAGS = 1_000_000          # the parser keeps every name it ever saw
 
 _V3 = "{urn:hl7-org:v3}"
 _DOCUMENT = f"{_V3}ClinicalDocument"
@@ -164,9 +165,10 @@ def read_header(xml: bytes, *, max_bytes: int = MAX_BYTES) -> CdaHeader:
     """
     if len(xml) > max_bytes:
         _refuse("/", f"document of more than {max_bytes} bytes")
+    if xml.count(b"<") > MAX_TAGS:
+        _refuse("/", f"more than {MAX_TAGS} tags")
     try:
-        guard = cast("etree.ParserTarget", _Guard())
-        etree.fromstring(xml, etree.XMLParser(target=guard, resolve_entities=False, no_network=True, load_dtd=False))
+        _check(xml)
         document, body_kind, media_type = _document(xml)
     except etree.XMLSyntaxError as error:
         line, column = error.position
@@ -178,6 +180,15 @@ def read_header(xml: bytes, *, max_bytes: int = MAX_BYTES) -> CdaHeader:
 
 def _refuse(at: str, why: str) -> NoReturn:
     raise Unreadable(at=at, condition="102", sentence=f"{at}: {why}") from None
+
+
+def _check(xml: bytes) -> None:
+    guard = cast("etree.ParserTarget", _Guard())
+    parser = etree.XMLParser(target=guard, resolve_entities=False, no_network=True, load_dtd=False)
+    etree.fromstring(xml, parser)
+    # A parser that builds no tree only notes what is wrong with namespaces, where one that does would stop.
+    for error in parser.error_log.filter_from_errors():
+        _refuse("/", f"not well-formed XML (line {error.line}, column {error.column})")
 
 
 class _Guard:

@@ -238,6 +238,8 @@ DOCTYPE = b'<!DOCTYPE ClinicalDocument [<!ENTITY e SYSTEM "file:///etc/passwd">]
         (small(N3.format(text="<b>x</i>")), "/"),
         (cda()[:-1], "/"),
         (small("\x00"), "/"),
+        (small(N3.format(text="<x:y/>")), "/"),
+        (small('<title xmlns:x="&gt;http://x"/>'), "/"),
         (b'<?xml version="1.0" encoding="martian"?>' + small(), "/"),
         (b"\xff" + small(), "/"),
         (b'<ClinicalDocument xmlns="urn:hl7-org:v3"/>', "/ClinicalDocument/id"),
@@ -264,6 +266,10 @@ def test_limits(monkeypatch: pytest.MonkeyPatch):
     xml = small("<title>x</title>")
     assert read_header(xml, max_bytes=len(xml)).title == "x"
     assert str(len(xml) - 1) in refusal_of(xml, max_bytes=len(xml) - 1).sentence
+    monkeypatch.setattr(cda_header, "MAX_TAGS", xml.count(b"<"))
+    assert read_header(xml).title == "x"
+    refusal_of(small("<title><i/></title>"))
+    monkeypatch.setattr(cda_header, "MAX_TAGS", 200_000)
     monkeypatch.setattr(cda_header, "MAX_HEADER_BYTES", 20_000)
     assert read_header(cda(N3.format(text="<b/>" * 50_000))).body_kind == "N3"
     refusal_of(small("<b/>" * 50_000))
