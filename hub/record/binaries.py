@@ -6,16 +6,15 @@ from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha1
-from typing import Any
 
-from hub.formats.base64_lenient import decode as base64_decode
-from hub.formats.er7 import read, unescape
-from hub.formats.er7.charset import decode as charset_decode
-from hub.model.record_change import Json
+from hub.formats.content import document_bytes
+from hub.model.record_change import ContentRange, Json
+from hub.model.refusals import Unreadable
 from hub.model.uids import uid_text
 from hub.record.masking import Viewer, visible
 from hub.record.rendering import meta, number_of
 from hub.store import BlobDamaged, Transaction
+from hub.store.port import Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +78,14 @@ def _in_a_visible_version(tx: Transaction, document: int, logical_id: str, viewe
     return any(_names(row[0], logical_id) for row in rows)
 
 
-def _decoded(row: tuple[Any, ...], body_of: Callable[[int], bytes], default_charset: str) -> bytes:
-    message_id, offset, length, encoding, _, size, digest, promoted = row[:8]
-    if promoted is not None:
-        data = bytes(promoted)
-    else:
-        raw = body_of(message_id)
-        part = raw[offset:offset + length]
-        data = base64_decode(part) if encoding == "base64" else _text(raw, part, default_charset)
+def _decoded(row: Row, body_of: Callable[[int], bytes], default_charset: str) -> bytes:
+    message_id, offset, length, encoding, content_type, size, digest, promoted = row[:8]
+    try:
+        data = bytes(promoted) if promoted is not None else document_bytes(
+            body_of(message_id), ContentRange(offset, length, encoding, content_type, size, digest), default_charset,
+        )
+    except Unreadable:
+        data = b""
     if len(data) != size or sha1(data, usedforsecurity=False).digest() != digest:
         raise BlobDamaged("a document's bytes are not those that were filed")
     return data
-
-
-def _text(raw: bytes, part: bytes, default_charset: str) -> bytes:
-    message = read(raw, default_charset)
-    return charset_decode(unescape(part, message.separators), message.charset).encode()

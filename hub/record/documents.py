@@ -12,7 +12,7 @@ from hub.model.record_change import INVISIBLE_PATIENT, INVISIBLE_REP_LEGAUX, Doc
 from hub.model.refusals import Finding
 from hub.model.uids import uid_text
 from hub.record.filing import Draft, Filing, Stored
-from hub.record.instants import begins
+from hub.record.instants import as_instant, begins, instant
 from hub.record.masking import mask_of, with_labels
 from hub.record.tokens import RELATES_TO, URI
 
@@ -220,6 +220,7 @@ class DocumentFiler:
     def _body(self, change: DocumentChange, binary: int, mask: int) -> Json:
         said = change.body
         body: Json = {name: value for name, value in said.items() if name not in _WRITTEN_HERE}
+        body["date"] = as_instant(str(said.get("date", ""))) or instant(self._filing.now_us)
         body["masterIdentifier"] = _identifier(*_number(change.master_id))
         if change.set_id:
             body["identifier"] = [_identifier(*_number(change.set_id))]
@@ -324,9 +325,7 @@ def _take_content(body: Json, before: Json, change: DocumentChange) -> None:
     for name in ("url", "size", "hash", "contentType", *(() if hints.get("creation") else ("creation",))):
         if name in filed:
             said[name] = filed[name]
-    body.pop("date", None)
-    if "date" in before:
-        body["date"] = before["date"]
+    body["date"] = before["date"]
 
 
 def _display(concept: Json) -> str:

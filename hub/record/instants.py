@@ -18,6 +18,16 @@ def begins(text: str, zone: tzinfo = PARIS) -> str:
     return found[0] if found else ""
 
 
+def as_instant(text: str, zone: tzinfo = PARIS) -> str:
+    """A FHIR instant: `text` itself when it is one, else the first instant of what it says; empty when it is no date."""
+    found = _PARTS.fullmatch(text)
+    if found is None or (first := begins(text, zone)) == "":
+        return ""
+    if found[6] and found[7]:
+        return text
+    return datetime.strptime(first, _FORM).replace(tzinfo=UTC).astimezone(zone).isoformat()
+
+
 @lru_cache(maxsize=4096)
 def span(text: str, zone: tzinfo = PARIS) -> tuple[str, str] | None:
     """First instant of a date and first instant after it, both in comparable form; None when the text is no date."""
