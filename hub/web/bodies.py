@@ -1,0 +1,44 @@
+"""Reading a request's body with a limit that holds before the bytes are in memory."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qsl
+
+from starlette.requests import Request
+
+from hub.web.problems import Problem
+
+FORM = "application/x-www-form-urlencoded"
+
+
+async def limited_body(request: Request, max_bytes: int) -> bytes:
+    """The whole body.
+
+    Raises:
+        Problem: 413 as soon as more than `max_bytes` are announced or came.
+    """
+    too_large = Problem(413, "BodyTooLarge", f"The body is larger than {max_bytes} bytes.", headers={"Connection": "close"})
+    announced = request.headers.get("content-length", "")
+    if announced.isascii() and announced.isdigit() and (len(announced) > 18 or int(announced) > max_bytes):
+        raise too_large
+    taken = bytearray()
+    async for chunk in request.stream():
+        taken += chunk
+        if len(taken) > max_bytes:
+            raise too_large
+    return bytes(taken)
+
+
+async def form_fields(request: Request, *, max_bytes: int = 64 << 10) -> list[tuple[str, str]]:
+    """The fields of an HTML form, in order.
+
+    Raises:
+        Problem: 415 for another media type, 413 or 400 when the form is too large or not one.
+    """
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
+        raise Problem(415, "NotAForm", f"Send {FORM}.")
+    body = await limited_body(request, max_bytes)
+    try:
+        return parse_qsl(body.decode("utf-8"), keep_blank_values=True, strict_parsing=bool(body), max_num_fields=100)
+    except ValueError:
+        raise Problem(400, "WrongForm", "The form fields cannot be read.") from None

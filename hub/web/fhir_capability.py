@@ -1,0 +1,67 @@
+"""What the record's FHIR interface can do, said once: the routes read it, and `/fhir/metadata` tells it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+SEARCH_PARAMETERS = {
+    "Patient": {"identifier": "token", "family": "string", "given": "string", "birthdate": "date", "gender": "token"},
+    "Encounter": {
+        "identifier": "token", "patient": "reference", "subject": "reference", "patient.identifier": "token", "status": "token", "date": "date",
+    },
+    "DocumentReference": {
+        "identifier": "token", "patient": "reference", "subject": "reference", "patient.identifier": "token", "status": "token",
+        "type": "token", "category": "token", "date": "date",
+    },
+    "Provenance": {"target": "reference"},
+}
+_EVERY = {"_id": "token", "_lastUpdated": "date"}
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A resource type of this record. `versioned`: earlier versions are kept; `searched`: it can be searched."""
+
+    versioned: bool
+    searched: bool
+    documentation: str
+
+
+TYPES = {
+    "Patient": Kept(True, True, "Identity traits with INS and IPP. Names are compared whole, without accents or case."),
+    "Encounter": Kept(True, True, "Stays and visits, by visit number."),
+    "DocumentReference": Kept(True, True, "Documents with their versions; entered-in-error ones only when status asks for them."),
+    "Binary": Kept(False, False, "A document’s exact bytes; the resource in JSON when application/fhir+json is asked for."),
+    "Provenance": Kept(True, True, "Where a version came from: message and place in it."),
+}
+
+
+def capability_statement(base: str, version: str, name: str) -> dict[str, Any]:
+    """The CapabilityStatement of this server.
+
+    Standard: FHIR R4 CapabilityStatement, kind `instance`.
+    """
+    return {
+        "resourceType": "CapabilityStatement", "status": "active", "date": "2026-11-24", "kind": "instance", "publisher": name,
+        "fhirVersion": "4.0.1", "format": ["json"],
+        "software": {"name": "Vaguemestre", "version": version}, "implementation": {"description": name, "url": base},
+        "rest": [{
+            "mode": "server",
+            "documentation": "Read only: the record is written by messages. Prefer: handling=strict refuses unknown search parameters.",
+            "security": {"cors": False, "description": "Bearer token with the role professional; every read is audited."},
+            "resource": [_resource(kind, kept) for kind, kept in TYPES.items()],
+        }],
+    }
+
+
+def _resource(kind: str, kept: Kept) -> dict[str, Any]:
+    interactions = ["read", *(["vread", "history-instance"] if kept.versioned else []), *(["search-type"] if kept.searched else [])]
+    resource: dict[str, Any] = {
+        "type": kind, "documentation": kept.documentation, "interaction": [{"code": code} for code in interactions],
+        "versioning": "versioned" if kept.versioned else "no-version", "readHistory": kept.versioned,
+    }
+    if kept.searched:
+        known = SEARCH_PARAMETERS[kind] | ({} if kind == "Provenance" else _EVERY)
+        resource["searchParam"] = [{"name": name, "type": type_} for name, type_ in known.items()]
+    return resource
