@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
 
-from hub.formats import cda_header
-from hub.formats.cda_header import canonical_id, read_header
+from hub.formats.cda_header import canonical_id, read_header, reading
 from hub.model.identifiers import InsMatricule
 from hub.model.refusals import Unreadable
 
@@ -266,11 +265,11 @@ def test_limits(monkeypatch: pytest.MonkeyPatch):
     xml = small("<title>x</title>")
     assert read_header(xml, max_bytes=len(xml)).title == "x"
     assert str(len(xml) - 1) in refusal_of(xml, max_bytes=len(xml) - 1).sentence
-    monkeypatch.setattr(cda_header, "MAX_TAGS", xml.count(b"<"))
+    monkeypatch.setattr(reading, "MAX_TAGS", xml.count(b"<"))
     assert read_header(xml).title == "x"
     refusal_of(small("<title><i/></title>"))
-    monkeypatch.setattr(cda_header, "MAX_TAGS", 200_000)
-    monkeypatch.setattr(cda_header, "MAX_HEADER_BYTES", 20_000)
+    monkeypatch.setattr(reading, "MAX_TAGS", 200_000)
+    monkeypatch.setattr(reading, "MAX_HEADER_BYTES", 20_000)
     assert read_header(cda(N3.format(text="<b/>" * 50_000))).body_kind == "N3"
     refusal_of(small("<b/>" * 50_000))
 
