@@ -157,9 +157,9 @@ def mark_acks(tx: Transaction, items: Sequence[tuple[int, AckEvent]]) -> list[No
 
 
 def control_id_was_used(tx: Transaction, message_id: int, source: str, control_id: str) -> bool:
-    """Whether another message of this source carried the same MSH-10: worth a finding, since receipts name it."""
+    """Whether an earlier message of this source carried the same MSH-10: worth a finding, since receipts name it."""
     return tx.row(
-        "SELECT 1 FROM dedupe WHERE source = ? AND control_id = ? AND message_id <> ? LIMIT 1", source, control_id, message_id,
+        "SELECT 1 FROM dedupe WHERE source = ? AND control_id = ? AND message_id < ? LIMIT 1", source, control_id, message_id,
     ) is not None
 
 

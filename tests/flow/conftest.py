@@ -1,0 +1,176 @@
+"""A whole hub in the test's process, on free loopback ports, with a real SQLite file; and a receiver that answers as told."""
+
+from __future__ import annotations
+
+import asyncio
+import tomllib
+from collections.abc import Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import pytest
+
+from adapters.mllp.frames import frame
+from hub.app.config import build
+from hub.app.hub import Hub
+from hub.ledger import queries
+from hub.ledger.queries import MessageFilter
+
+ADT = (
+    "MSH|^~\\&|GAM|CHU-TEST|HUB|HUB|20261124080000||ADT^{event}^ADT_A01|{control}|T|2.5^FRA^2.11|||||FRA|UNICODE UTF-8\r"
+    "EVN||20261124080000\r"
+    "PID|1||{ipp}^^^CHU&1.2.250.1.999.1&ISO^PI||TESTUT^ZOE^ZOE MARIE^^^^L||19800102|F|||1 RUE DES ESSAIS^^RENNES^^35000^FRA^H|||||||||||||||||||||PROV\r"
+    "PV1|1|I|MED^1||||||||||||||||{visit}^^^CHU&1.2.250.1.999.2&ISO^VN|||||||||||||||||||||||||20261124080000\r"
+)
+
+
+def adt(control: str, *, event: str = "A01", ipp: str = "900001", visit: str = "V1") -> bytes:
+    """An admission of a synthetic patient."""
+    return ADT.format(event=event, control=control, ipp=ipp, visit=visit).encode()
+
+
+class Sender:
+    """One MLLP connection of a sending application."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    async def __aenter__(self) -> Sender:
+        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.writer.close()
+
+    def write(self, *messages: bytes) -> None:
+        self.writer.write(b"".join(map(frame, messages)))
+
+    async def answer(self, timeout_s: float = 10.0) -> bytes:
+        return (await asyncio.wait_for(self.reader.readuntil(b"\x1c\r"), timeout_s))[1:-2]
+
+    async def ask(self, message: bytes) -> bytes:
+        self.write(message)
+        return await self.answer()
+
+
+def msa(ack: bytes) -> tuple[str, str]:
+    """MSA-1 and MSA-2 of an acknowledgement."""
+    line = next(line for line in ack.split(b"\r") if line.startswith(b"MSA"))
+    return line.split(b"|")[1].decode(), line.split(b"|")[2].decode()
+
+
+def control_of(message: bytes) -> str:
+    return message.split(b"|", 10)[9].decode()
+
+
+class Receiver:
+    """A receiving application. `decide(message)` gives the MSA-1, or None for silence, or bytes to write as they are."""
+
+    def __init__(self, decide: Callable[[bytes], str | bytes | None] = lambda _m: "AA") -> None:
+        self.decide, self.got, self.port = decide, [], 0
+        self.delay_s = 0.0
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, limit=1 << 26)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            for writer in self._writers:
+                writer.transport.abort()
+            self._server = None
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        try:
+            while True:
+                message = (await reader.readuntil(b"\x1c\r"))[1:-2]
+                self.got.append(message)
+                answer = self.decide(message)
+                if self.delay_s:
+                    await asyncio.sleep(self.delay_s)
+                if isinstance(answer, str):
+                    now = datetime.now(UTC).strftime("%Y%m%d%H%M%S")
+                    control = control_of(message)
+                    answer = frame(f"MSH|^~\\&|PEER|PEER|||{now}||ACK|R{len(self.got)}|P|2.5\rMSA|{answer}|{control}\r".encode())
+                if answer is not None:
+                    writer.write(answer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            self._writers.discard(writer)
+            writer.close()
+
+
+class Running:
+    """A running hub and what a test asks of it."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+
+    def sender(self, source: str = "his") -> Sender:
+        return Sender(next(s.port for s in self.hub.sources if s.name == source))
+
+    async def messages(self, **criteria: object) -> list[dict]:
+        found = await self.hub.store.read(lambda tx: queries.find_messages(tx, MessageFilter(**criteria, limit=500)))
+        return found["items"]
+
+    async def row(self, sql: str, *values: object) -> tuple | None:
+        return await self.hub.store.read(lambda tx: tx.row(sql, *values))
+
+    async def rows(self, sql: str, *values: object) -> list[tuple]:
+        return await self.hub.store.read(lambda tx: tx.rows(sql, *values))
+
+    async def until(self, holds: Callable[[list[dict]], bool], timeout_s: float = 10.0, **criteria: object) -> list[dict]:
+        """The messages, once `holds` is true of them."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + timeout_s
+        while True:
+            found = await self.messages(**criteria)
+            if holds(found):
+                return found
+            assert loop.time() < end, [(m["state"], m["ack"], m["deliveries"]) for m in found][:5]
+            await asyncio.sleep(0.02)
+
+    async def settled(self, count: int, timeout_s: float = 10.0) -> list[dict]:
+        """All messages, once there are `count` and none is RECEIVED or ROUTED."""
+        return await self.until(lambda found: len(found) >= count and all(m["state"] not in ("RECEIVED", "ROUTED") for m in found), timeout_s)
+
+
+@pytest.fixture
+def running(tmp_path):
+    """`async with running(toml) as hub:` - the text may lack [hub] data_dir and [web]; may be called again on the same folder."""
+
+    @asynccontextmanager
+    async def start(toml: str, folder: str = "hub"):
+        home = tmp_path / folder
+        home.mkdir(exist_ok=True)
+        document = tomllib.loads(toml)
+        document.setdefault("hub", {}).setdefault("data_dir", "data")
+        document.setdefault("web", {}).setdefault("listen", "127.0.0.1:0")
+        hub = Hub(build(document, home / "vaguemestre.toml"))
+        await hub.start()
+        try:
+            yield Running(hub)
+        finally:
+            await hub.stop()
+
+    return start
+
+
+@pytest.fixture
+def receiver_class():
+    return Receiver
+
+
+@pytest.fixture
+def make_adt():
+    return adt
+
+
+@pytest.fixture
+def read_msa():
+    return msa
