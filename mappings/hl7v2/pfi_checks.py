@@ -184,12 +184,20 @@ def _dmp_needs_ins(request: PfiRequest, _: MetaTable) -> None:
 
 def _flags_agree(request: PfiRequest, _: MetaTable) -> None:
     if request.says("INVISIBLE_PATIENT") and request.says("DESTMSSANTEPAT"):
-        raise RuleBroken(at="OBX-5", sentence="OBX-5: INVISIBLE_PATIENT and DESTMSSANTEPAT contradict each other")
+        at = _place(request, "DESTMSSANTEPAT")
+        raise RuleBroken(at=at, sentence=f"{at}: INVISIBLE_PATIENT and DESTMSSANTEPAT contradict each other")
     values = {meta.code: meta.value for meta in request.metas}
     if all(values.get(flag) == "N" for flag in _DESTINATIONS):
-        raise RuleBroken(at="OBX-5", sentence="OBX-5: no destination is asked for")
+        at = _place(request, "DESTDMP")
+        raise RuleBroken(at=at, sentence=f"{at}: no destination is asked for")
     if request.site.strict_matrix and not keeps_to_matrix(request):
-        raise RuleBroken(at="OBX-5", sentence="OBX-5: flags outside the table of MSSanté routing")
+        at = _place(request, "DESTMSSANTEPS")
+        raise RuleBroken(at=at, sentence=f"{at}: flags outside the table of MSSanté routing")
+
+
+def _place(request: PfiRequest, flag: str) -> str:
+    """Where a flag stands."""
+    return next((meta.obx.at(5) for meta in request.metas if meta.code == flag), "OBX-5")
 
 
 def _flags_are_y_or_n(request: PfiRequest, table: MetaTable) -> None:
