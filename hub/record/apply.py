@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from hub.model.record_change import Json, RecordChange, ResourceChange
@@ -11,7 +11,7 @@ from hub.record.documents import DocumentFiler
 from hub.record.filing import Draft, Filing
 from hub.record.identity import identifier_keys
 from hub.record.instants import begins
-from hub.record.patients import file_patient, patient_key
+from hub.record.patients import file_patient, identifiers_of, patient_key
 from hub.store import Transaction
 
 _WRITTEN_HERE = frozenset({"resourceType", "id", "meta", "subject"})
@@ -27,35 +27,59 @@ class Applied:
     findings: tuple[Finding, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One message's change, and whom matching found for it."""
+
+    change: RecordChange
+    patient_id: int | None
+    message_id: int
+    source: str
+
+
 def apply(
     tx: Transaction, change: RecordChange, *, patient_id: int | None, message_id: int, source: str,
     next_id: Callable[[], int], now_us: int,
 ) -> Applied:
     """File everything that `change` says, under the patient number that matching gave.
 
-    Applying a message again changes nothing; an older event never overwrites a newer one.
+    Applying a message again changes nothing; an older event never overwrites a newer one. When it raises, nothing was
+    written.
     """
-    filing = Filing(tx, message_id, change.mapping, source, next_id, now_us)
-    resources = list({(one.type, one.key): one for one in change.resources}.values())
+    return apply_all(tx, [Arrival(change, patient_id, message_id, source)], next_id=next_id, now_us=now_us)[0]
+
+
+def apply_all(tx: Transaction, arrivals: Sequence[Arrival], *, next_id: Callable[[], int], now_us: int) -> list[Applied]:
+    """`apply` for many messages in their order, in few statements."""
+    filing = Filing(tx, next_id, now_us)
+    patients = {one.patient_id for one in arrivals if one.patient_id is not None}
+    filing.load([
+        *(patient_key(number) for number in patients),
+        *((one.type, one.key) for arrival in arrivals for one in arrival.change.resources),
+        *(("DocumentReference", one.master_id) for arrival in arrivals for one in arrival.change.documents),
+    ])
+    known = identifiers_of(tx, [number for number in patients if filing.get(*patient_key(number)) is None])
+    applied = [_apply(filing, arrival, known) for arrival in arrivals]
+    filing.flush()
+    return applied
+
+
+def _apply(filing: Filing, arrival: Arrival, known: dict[int, list[Json]]) -> Applied:
+    change, patient_id = arrival.change, arrival.patient_id
+    filing.begin(arrival.message_id, change.mapping, arrival.source)
     findings: list[Finding] = []
-    wanted = [(one.type, one.key) for one in resources]
-    wanted += [("DocumentReference", one.master_id) for one in change.documents]
-    if patient_id is not None:
-        wanted.append(patient_key(patient_id))
-    filing.load(wanted)
     if patient_id is not None and not file_patient(
-        filing, patient_id, change.patient, path=change.patient_path, event_time=change.event_time,
+        filing, patient_id, change.patient, path=change.patient_path, event_time=change.event_time, known=known.get(patient_id),
         came_with=identifier_keys(change.identity) if change.identity is not None else (),
     ):
         findings.append(_older(change.patient_path))
-    for one in resources:
+    for one in {(one.type, one.key): one for one in change.resources}.values():
         findings += _file_resource(filing, one, patient_id)
     if change.documents:
         filer = DocumentFiler(filing, patient_id)
         for document in change.documents:
             filer.file(document)
         findings += filer.findings
-    filing.flush()
     return Applied(filing.created, filing.updated, filing.unchanged, tuple(findings))
 
 

@@ -200,20 +200,8 @@ class DocumentFiler:
         return [one for one in found if one.patient_id == self._patient_id]
 
     def _file_content(self, change: DocumentChange, document: int) -> int:
-        """File where the bytes stand; the number of the Binary, 0 when the document has none."""
-        content = change.content
-        if content is None:
-            return 0
-        number = self._filing.next_id()
-        self._filing.tx.insert(
-            "binary_content",
-            ("id", "resource_id", "message_id", "offset", "length", "encoding", "content_type", "size", "sha1"),
-            [(
-                number, document, self._filing.message_id, content.offset, content.length, content.encoding,
-                content.content_type, content.size, content.sha1,
-            )],
-        )
-        return number
+        """The number of the Binary, 0 when the document has none."""
+        return self._filing.add_binary(document, change.content) if change.content is not None else 0
 
     # ---- the body ----
 

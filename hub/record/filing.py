@@ -1,32 +1,35 @@
 """Resources as rows: loaded together, compared, and written in few statements, old bodies kept as versions.
 
-A `Filing` is one message's work on the record. Nothing is written before `flush`; what is read back within the message is
-what will be written.
+A `Filing` is the work of one message, or of several in their order, on the record. Nothing is written before `flush`; what is
+read back meanwhile is what will be written.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from hub.model.record_change import Json
+from hub.model.record_change import ContentRange, Json
 from hub.record.tokens import Token, tokens
 from hub.store import Transaction
 
 Key = tuple[str, str]            # resource type, key
+TokenRow = tuple[str, str, str, int]
 
-_AT_ONCE = 20
+_AT_ONCE = 64
 COLUMNS = "r.id, r.type, r.key, r.version, r.patient_id, r.sort_date, r.status, r.mask, r.event_time, r.updated_at, r.body"
 _LOAD = {
     n: f"SELECT {COLUMNS} FROM resource r WHERE " + " OR ".join(["(r.type = ? AND r.key = ?)"] * n)  # noqa: S608 - our names
-    for n in range(1, _AT_ONCE + 1)
+    for n in (1, 2, 4, 8, 16, 32, 64)
 }
 _RESOURCE = (
     "id", "type", "key", "version", "patient_id", "sort_date", "status", "mask", "event_time", "updated_at", "body",
 )
+_CHANGING = ("version", "sort_date", "status", "mask", "event_time", "updated_at", "body")
+_BINARY = ("id", "resource_id", "message_id", "offset", "length", "encoding", "content_type", "size", "sha1")
 _VERSION = ("id", "version", "status", "mask", "updated_at", "body")
 _PROVENANCE = ("resource_id", "version", "message_id", "path", "mapping", "source")
 
@@ -70,36 +73,45 @@ def dumps(body: Json) -> bytes:
     return orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
 
 
-@dataclass(slots=True)
 class Filing:
-    """The record being changed by one message."""
+    """The record being changed. `begin` says for which message; the counts are those of that message."""
 
-    tx: Transaction
-    message_id: int
-    mapping: str
-    source: str
-    next_id: Callable[[], int]
-    now_us: int
-    created: int = 0
-    updated: int = 0
-    unchanged: int = 0
-    _seen: dict[Key, Stored | None] = field(default_factory=dict)
-    _new: dict[int, Stored] = field(default_factory=dict)
-    _changed: dict[int, Stored] = field(default_factory=dict)
-    _versions: list[tuple[Any, ...]] = field(default_factory=list)
-    _provenance: list[tuple[Any, ...]] = field(default_factory=list)
-    _tokens_new: list[tuple[Any, ...]] = field(default_factory=list)
-    _tokens_gone: list[tuple[Any, ...]] = field(default_factory=list)
+    __slots__ = (
+        "_binaries", "_changed", "_last", "_new", "_provenance", "_seen", "_token_index", "_tokens_gone", "_tokens_new",
+        "_touched", "_versions", "created", "mapping", "message_id", "next_id", "now_us", "source", "tx", "unchanged", "updated",
+    )
+
+    def __init__(self, tx: Transaction, next_id: Callable[[], int], now_us: int) -> None:
+        self.tx, self.next_id, self.now_us = tx, next_id, now_us
+        self._seen: dict[Key, Stored | None] = {}
+        self._new: dict[int, Stored] = {}
+        self._changed: dict[int, Stored] = {}
+        self._last: dict[int, int] = {}              # resource → message of its newest version, for those changed here
+        self._versions: list[tuple[Any, ...]] = []
+        self._provenance: list[tuple[Any, ...]] = []
+        self._binaries: list[tuple[Any, ...]] = []
+        self._tokens_new: set[TokenRow] = set()
+        self._tokens_gone: set[TokenRow] = set()
+        self._token_index: dict[Token, set[int]] = {}
+        self.begin(0, "", "")
+
+    def begin(self, message_id: int, mapping: str, source: str) -> None:
+        """Work for this message from here on."""
+        self.message_id, self.mapping, self.source = message_id, mapping, source
+        self.created = self.updated = self.unchanged = 0
+        self._touched: set[int] = set()
 
     # ---- read ----
 
     def load(self, keys: Iterable[Key]) -> None:
-        """Read the rows of `keys` in one statement (twenty at a time)."""
+        """Read the rows of `keys` in one statement (64 at a time)."""
         wanted = [key for key in dict.fromkeys(keys) if key not in self._seen]
         for start in range(0, len(wanted), _AT_ONCE):
             part = wanted[start:start + _AT_ONCE]
             self._seen.update(dict.fromkeys(part))
-            for row in self.tx.rows(_LOAD[len(part)], *[text for key in part for text in key]):
+            size = 1 << (len(part) - 1).bit_length()             # few distinct statements, so that they stay prepared
+            part += part[-1:] * (size - len(part))
+            for row in self.tx.rows(_LOAD[size], *[text for key in part for text in key]):
                 self._seen[row[1], row[2]] = Stored(*row)
 
     def get(self, kind: str, key: str) -> Stored | None:
@@ -121,8 +133,8 @@ class Filing:
         return [found[number] for number in wanted if number in found]
 
     def filed_now(self, param: str, value: str, system: str) -> list[Stored]:
-        """Resources that this message gave a search row, before it is written."""
-        numbers = [row[3] for row in self._tokens_new if row[:3] == (param, value, system)]
+        """Resources that were given a search row that is not yet written."""
+        numbers = self._token_index.get((param, value, system))
         return self.by_id(numbers) if numbers else []
 
     def is_older(self, stored: Stored, event_time: int) -> bool:
@@ -133,8 +145,10 @@ class Filing:
         """
         if event_time and stored.event_time and event_time != stored.event_time:
             return event_time < stored.event_time
-        if stored.id in self._new or stored.id in self._changed:
+        if stored.id in self._touched:
             return False
+        if stored.id in self._last:
+            return self._last[stored.id] >= self.message_id or (stored.id not in self._new and self.was_applied(stored))
         rows = self.tx.rows(
             "SELECT message_id FROM provenance WHERE resource_id = ? AND (version = ? OR message_id = ?)",
             stored.id, stored.version, self.message_id,
@@ -143,7 +157,7 @@ class Filing:
 
     def was_applied(self, stored: Stored) -> bool:
         """Whether this very message made a version of the resource on an earlier run."""
-        if stored.id in self._new or stored.id in self._changed:
+        if stored.id in self._touched or stored.id in self._new:
             return False
         return self.tx.row(
             "SELECT 1 FROM provenance WHERE message_id = ? AND resource_id = ?", self.message_id, stored.id,
@@ -158,8 +172,8 @@ class Filing:
         )
         self.created += 1
         self._seen[kind, key] = self._new[stored.id] = stored
-        self._provenance.append((stored.id, 1, self.message_id, draft.path, self.mapping, self.source))
-        self._tokens_new += [(param, value, system, stored.id) for param, value, system in tokens(kind, draft.body)]
+        self._came_from(stored, draft.path)
+        self._remember_tokens(stored.id, tokens(kind, draft.body))
         return stored
 
     def change(self, stored: Stored, draft: Draft) -> bool:
@@ -171,45 +185,69 @@ class Filing:
         if body != stored.body:
             before, after = tokens(stored.type, stored.json), tokens(stored.type, draft.body)
             self._forget_tokens(stored.id, before - after)
-            self._tokens_new += [(param, value, system, stored.id) for param, value, system in after - before]
+            self._remember_tokens(stored.id, after - before)
         self._versions.append((stored.id, stored.version, stored.status, stored.mask, stored.updated_at, stored.body))
         stored.version += 1
         stored.body, stored.status, stored.mask, stored.sort_date = body, draft.status, draft.mask, draft.sort_date
         stored.event_time, stored.updated_at = max(stored.event_time, draft.event_time), self.now_us
-        self._provenance.append((stored.id, stored.version, self.message_id, draft.path, self.mapping, self.source))
+        self._came_from(stored, draft.path)
         if stored.id not in self._new:
             self._changed[stored.id] = stored
         self.updated += 1
         return True
 
+    def add_binary(self, document: int, content: ContentRange) -> int:
+        """File where a document's bytes stand in the message; the number of the Binary."""
+        number = self.next_id()
+        self._binaries.append((
+            number, document, self.message_id, content.offset, content.length, content.encoding, content.content_type,
+            content.size, content.sha1,
+        ))
+        return number
+
+    def _came_from(self, stored: Stored, path: str) -> None:
+        self._provenance.append((stored.id, stored.version, self.message_id, path, self.mapping, self.source))
+        self._last[stored.id] = self.message_id
+        self._touched.add(stored.id)
+
+    def _remember_tokens(self, number: int, gained: set[Token]) -> None:
+        for token in gained:
+            self._tokens_new.add((*token, number))
+            self._token_index.setdefault(token, set()).add(number)
+
     def _forget_tokens(self, number: int, gone: set[Token]) -> None:
-        rows = [(param, value, system, number) for param, value, system in gone]
-        pending = [row for row in rows if row in self._tokens_new]
-        self._tokens_new = [row for row in self._tokens_new if row not in pending]
-        self._tokens_gone += [row for row in rows if row not in pending]
+        for token in gone:
+            row = (*token, number)
+            if row in self._tokens_new:
+                self._tokens_new.discard(row)
+                self._token_index[token].discard(number)
+            else:
+                self._tokens_gone.add(row)
 
     # ---- write ----
 
     def flush(self) -> None:
         """Write everything, in few statements."""
         if self._versions:
-            self.tx.insert("resource_version", _VERSION, self._versions)
+            self.tx.insert("resource_version", _VERSION, sorted(self._versions))
         if self._new:
             self.tx.insert("resource", _RESOURCE, [
                 (s.id, s.type, s.key, s.version, s.patient_id, s.sort_date, s.status, s.mask, s.event_time, s.updated_at, s.body)
-                for s in self._new.values()
+                for _, s in sorted(self._new.items())         # rows that come in order fill their pages
             ])
-        for s in self._changed.values():
-            self.tx.run(
-                "UPDATE resource SET version = ?, patient_id = ?, sort_date = ?, status = ?, mask = ?, event_time = ?,"
-                " updated_at = ?, body = ? WHERE id = ?",
-                s.version, s.patient_id, s.sort_date, s.status, s.mask, s.event_time, s.updated_at, s.body, s.id,
-            )
+        if self._changed:
+            self.tx.update("resource", "id", _CHANGING, [
+                (s.id, s.version, s.sort_date, s.status, s.mask, s.event_time, s.updated_at, s.body)
+                for s in self._changed.values()
+            ])
+        if self._binaries:
+            self.tx.insert("binary_content", _BINARY, self._binaries)
         if self._tokens_gone:
             self.tx.run_many(
-                "DELETE FROM token_index WHERE param = ? AND value = ? AND system = ? AND resource_id = ?", self._tokens_gone,
+                "DELETE FROM token_index WHERE param = ? AND value = ? AND system = ? AND resource_id = ?",
+                sorted(self._tokens_gone),
             )
         if self._tokens_new:
             self.tx.insert("token_index", ("param", "value", "system", "resource_id"), sorted(self._tokens_new))
         if self._provenance:
-            self.tx.insert("provenance", _PROVENANCE, self._provenance)
+            self.tx.insert("provenance", _PROVENANCE, sorted(self._provenance))

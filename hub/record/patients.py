@@ -27,32 +27,39 @@ def patient_key(patient_id: int) -> tuple[str, str]:
     return "Patient", str(patient_id)
 
 
-def identifiers(tx: Transaction, patient_id: int) -> list[Json]:
-    """`Patient.identifier`: INS first, then the IPPs in the order in which they became known."""
-    rows = tx.rows(
-        "SELECT system, value, kind FROM patient_identifier WHERE patient_id = ? ORDER BY since, system, value", patient_id,
+def identifiers_of(tx: Transaction, patients: Sequence[int]) -> dict[int, list[Json]]:
+    """`Patient.identifier` of each patient: INS first, then the IPPs in the order in which they became known."""
+    found: dict[int, list[Json]] = {number: [] for number in patients}
+    rows = tx.rows_in(
+        "SELECT patient_id, kind, since, system, value FROM patient_identifier WHERE patient_id IN ({keys})", patients,
     )
-    return [_identifier(*row) for row in sorted(rows, key=lambda row: row[2] != "INS")]
+    for number, kind, _, system, value in sorted(rows, key=lambda row: (row[1] != "INS", row[2:])):
+        found[number].append(_identifier(system, value, kind))
+    return found
 
 
 def _identifier(system: str, value: str, kind: str) -> Json:
     if system in _INS and kind == "INS":
         use, code = _INS[system]
         return {"use": use, "type": {"coding": [{"system": _TYPES, "code": code}]}, "system": system, "value": value}
-    return {"use": "usual", "type": {"coding": [{"system": _TABLE_0203, "code": kind}]}, "system": system, "value": value}
+    use = "secondary" if kind == "RRI" else "usual"
+    return {"use": use, "type": {"coding": [{"system": _TABLE_0203, "code": kind}]}, "system": system, "value": value}
 
 
 def file_patient(
-    filing: Filing, patient_id: int, said: Json | None, *, came_with: Sequence[tuple[str, str]], path: str, event_time: int,
+    filing: Filing, patient_id: int, said: Json | None, *, came_with: Sequence[tuple[str, str]],
+    known: list[Json] | None = None, path: str, event_time: int,
 ) -> bool:
     """Create or update the Patient of `patient_id`; False when the message is older than what is filed.
 
-    `came_with` are the identifiers of the message: those already listed need no look. An older message, or one that says
+    `came_with` are the identifiers of the message: those already listed need no look; `known` is the whole list, when it was
+    already read. An older message, or one that says
     nothing of the person, still shows identifiers that came with it.
     """
     stored = filing.get(*patient_key(patient_id))
     if stored is None:
-        body = _named(_without_meta(said or {}), identifiers(filing.tx, patient_id))
+        listed = known if known is not None else identifiers_of(filing.tx, [patient_id])[patient_id]
+        body = _named(_without_meta(said or {}), listed)
         filing.create(
             *patient_key(patient_id), patient_id, Draft(body, "active", path, event_time=event_time), number=patient_id,
         )
@@ -60,7 +67,7 @@ def file_patient(
     before = stored.json
     listed = before.get("identifier", [])
     if not {(one["system"], one["value"]) for one in listed}.issuperset(came_with):
-        listed = identifiers(filing.tx, patient_id)
+        listed = identifiers_of(filing.tx, [patient_id])[patient_id]
     body = _named(before if said is None else _without_meta(said), listed)
     older = body != before and said is not None and filing.is_older(stored, event_time)
     if older:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from base64 import b64encode
 from hashlib import sha1
@@ -26,8 +27,9 @@ from hub.model.record_change import (
     RecordChange,
     ResourceChange,
 )
+from hub.model.uids import uid_text
 from hub.record import queries
-from hub.record.apply import Applied, apply
+from hub.record.apply import Applied, Arrival, apply, apply_all
 from hub.record.identity import resolve
 from hub.record.masking import Viewer
 from hub.store import BlobDamaged
@@ -459,8 +461,6 @@ def test_document_points_to_the_stay_it_names(desk: Desk) -> None:
 
 
 def test_provenance_leads_to_message_and_place(desk: Desk) -> None:
-    from hub.model.uids import uid_text
-
     message = desk.keep()
     desk.apply(filed(document()), message=message)
     found = desk.document("urn:oid:1.2.3.1")
@@ -506,3 +506,62 @@ def test_any_messages_twice_leave_the_record_as_once(messages: list[tuple[str, l
         assert orjson.loads(body)
     for (sha, size) in desk.all("SELECT sha1, size FROM binary_content"):
         assert len(sha) == 20 and size == 3
+
+
+_STAYS = st.builds(
+    stay, number=st.sampled_from(["V1", "V2"]), time=st.sampled_from([0, 1, 2, 3]),
+    status=st.sampled_from(["planned", "finished"]),
+)
+_CHANGES = st.builds(
+    lambda ipp, stays, documents, time, active: RecordChange(
+        "any@1", identity(ipp), patient(active=active), event_time=time, resources=tuple(stays), documents=tuple(documents),
+    ),
+    st.sampled_from(["A1", "A2"]), st.lists(_STAYS, max_size=2), st.lists(_DOCUMENTS, max_size=2), st.integers(0, 3),
+    st.booleans(),
+)
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.lists(_CHANGES, max_size=10), st.integers(1, 5))
+def test_many_at_once_are_applied_as_one_after_another(changes: list[RecordChange], together: int) -> None:
+    singly, batched = Desk(), Desk()
+    for desk in (singly, batched):
+        for ipp in ("A1", "A2"):
+            resolve(desk.tx, identity(ipp), message_id=0, next_id=lambda: next(desk.numbers), now_us=1)
+    expected, found = [], []
+    for one in changes:
+        expected.append(singly.apply(one))
+    first = next(batched.numbers)
+    messages = [first + 10_000 * n for n in range(len(changes))]
+    for start in range(0, len(changes), together):
+        arrivals = [
+            Arrival(change, 1_900_000_000_000 * 65_536 + (0 if change.identity == identity("A1") else 1), message, "his")
+            for change, message in zip(changes[start:start + together], messages[start:start + together], strict=True)
+        ]
+        found += apply_all(batched.tx, arrivals, next_id=lambda: next(batched.numbers), now_us=5)
+    assert found == expected
+
+    def content(desk: Desk) -> list[tuple[Any, ...]]:
+        """What the record says, without the numbers that the two runs gave differently."""
+        names = {row[0]: f"{row[1]} {row[2]}" for row in desk.all("SELECT id, type, key FROM resource")}
+        rows = [
+            (names[row[0]], *row[1:-1], _without_numbers(row[-1], names)) for row in desk.all(
+                "SELECT id, version, patient_id, status, mask, event_time, sort_date, body FROM resource",
+            )
+        ]
+        rows += [(names[row[0]], *row[1:-1], _without_numbers(row[-1], names)) for row in desk.all(
+            "SELECT id, version, status, mask, body FROM resource_version",
+        )]
+        rows += [(names[row[3]], *row[:3]) for row in desk.all("SELECT param, value, system, resource_id FROM token_index")]
+        rows += [(names[row[0]], *row[1:]) for row in desk.all("SELECT resource_id, version, path FROM provenance")]
+        rows += [(names[row[0]], row[1]) for row in desk.all("SELECT resource_id, sha1 FROM binary_content")]
+        return sorted(rows, key=repr)
+
+    assert content(batched) == content(singly)
+
+
+def _without_numbers(body: bytes, names: dict[int, str]) -> str:
+    text = body.decode()
+    for number, name in names.items():
+        text = text.replace(uid_text(number), name)
+    return re.sub(r"Binary/[0-9a-f-]{36}", "Binary/…", text)

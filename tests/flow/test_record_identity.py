@@ -13,7 +13,7 @@ from sqlalchemy import create_engine
 
 from hub.model.identifiers import INS_NIA, INS_NIR, INS_NIR_TEST, InsMatricule, LocalIdentifier
 from hub.model.identity import PatientIdentity
-from hub.record.identity import Match, resolve
+from hub.record.identity import Match, resolve, resolve_all
 from hub.store.schema import metadata
 from hub.store.sqlite_transaction import SqliteTransaction
 
@@ -346,3 +346,19 @@ def test_no_sequence_of_messages_merges_or_moves_anyone(messages: list[PatientId
         again = desk.resolve(identity)
         assert (again.patient_id, again.withheld_ins, again.created) == (match.patient_id, match.withheld_ins, False)
         assert desk.everything() == everything
+
+
+@settings(max_examples=100, deadline=None)
+@given(_messages(), st.integers(1, 5))
+def test_many_at_once_are_matched_as_one_after_another(messages: list[PatientIdentity], together: int) -> None:
+    singly, batched = Desk(), Desk()
+    expected = [singly.resolve(identity) for identity in messages]
+    found: list[Match] = []
+    for start in range(0, len(messages), together):
+        part = messages[start:start + together]
+        found += resolve_all(
+            batched.tx, [(next(batched.messages), identity) for identity in part],  # type: ignore[arg-type]
+            next_id=lambda: next(batched.numbers), now_us=1_000,
+        )
+    assert found == expected
+    assert [sorted(rows, key=repr) for rows in batched.everything()] == [sorted(rows, key=repr) for rows in singly.everything()]
