@@ -1,0 +1,155 @@
+"""`vaguemestre demo`: a hub, an application that receives, and a day of messages, all on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from adapters.mllp.frames import frame
+from hub.app.config import build
+from hub.app.demo_day import Event, the_day
+from hub.model.refusals import HubError
+
+MLLP_BELOW_WEB = 8080 - 2575
+
+
+def configuration(port_base: int) -> dict[str, Any]:
+    """The demonstration's configuration: one source, the record, one other application."""
+    mllp = port_base - MLLP_BELOW_WEB
+    return {
+        "hub": {"name": "VAGUEMESTRE", "organisation": "HUB", "environment": "test", "data_dir": "data"},
+        "web": {"listen": f"127.0.0.1:{port_base}"},
+        "source": [{"name": "his", "kind": "mllp", "listen": f"127.0.0.1:{mllp}", "routes": ["record", "requested"]}],
+        "destination": [{"name": "dpi", "kind": "mllp", "connect": f"127.0.0.1:{mllp + 1}"}],
+        "route": [{"source": "his", "when": {"type": "ADT"}, "to": ["dpi"]}],
+    }
+
+
+def run_demo(*, keep: bool, port_base: int) -> int:
+    """Run the demonstration; the exit code."""
+    from hub.app.logging import set_up_logging
+    from hub.app.run import SWITCH_S, new_runner
+
+    if not MLLP_BELOW_WEB < port_base < 65_535:
+        print(f"--port-base: choose a port above {MLLP_BELOW_WEB + 1024}", file=sys.stderr)
+        return 2
+    set_up_logging(level=logging.ERROR)
+    sys.setswitchinterval(SWITCH_S)
+    with tempfile.TemporaryDirectory(prefix="vaguemestre-demo-") as folder:
+        try:
+            return new_runner(lambda: _Demo(Path(folder), port_base, keep).run())
+        except HubError as error:
+            print(error.sentence, file=sys.stderr)
+        except OSError as error:
+            print(f"Cannot start: {error.strerror or error}. Is port {port_base} or {port_base - MLLP_BELOW_WEB} taken? "
+                  "Try: vaguemestre demo --keep --port-base 18080", file=sys.stderr)
+        return 1
+
+
+_MARKS = {"DELIVERED": "✓", "WAITING": "⧗", "REFUSED": "✗", "DEAD": "✗"}
+
+
+class _Demo:
+    def __init__(self, folder: Path, port_base: int, keep: bool) -> None:
+        self._document, self._folder = configuration(port_base), folder
+        self._mllp, self._keep = port_base - MLLP_BELOW_WEB, keep
+        self._application_got = 0
+
+    async def run(self) -> int:
+        from rich.console import Console
+
+        from hub.app.hub import Hub
+
+        out = Console()
+        stop = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        application = await asyncio.start_server(self._application, "127.0.0.1", self._mllp + 1, limit=64 << 20)
+        hub = Hub(build(self._document, self._folder / "demo.toml"))
+        await hub.start()
+        try:
+            await hub.start_web()
+            out.print("\n[bold]Vaguemestre[/bold]: a hub on this machine, with an empty patient record.")
+            out.print(f"  MLLP listens on 127.0.0.1:{self._mllp}; console and API on {hub.web.url}\n", soft_wrap=True)
+            answers = await self._play(out)
+            ok = await self._tell(out, hub, answers)
+            ticket = hub.tickets.issue("operator", "demo")
+            if self._keep and not stop.is_set():
+                out.print(f"  Console (one-use link, as operator): [bold]{hub.web.url}/console/enter/{ticket}[/bold]", soft_wrap=True)
+                out.print(f"  Send your own:  vaguemestre send --to 127.0.0.1:{self._mllp} FILE.hl7")
+                out.print("  Ctrl-C ends it; nothing of it is kept.\n")
+                await stop.wait()
+            return 0 if ok else 1
+        finally:
+            await hub.stop()
+            application.close()
+
+    async def _play(self, out: Any) -> list[tuple[Event, bytes]]:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        events = list(the_day())
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._mllp)
+        answers = []
+        with Progress(TextColumn("  {task.description}"), BarColumn(30), MofNCompleteColumn(), console=out, transient=True) as progress:
+            task = progress.add_task("the day", total=len(events))
+            for event in events:
+                progress.update(task, description=f"{event.at} {event.english}"[:40].ljust(40))
+                writer.write(frame(event.body))
+                answers.append((event, (await reader.readuntil(b"\x1c\r"))[1:-2]))
+                progress.advance(task)
+        writer.close()
+        return answers
+
+    async def _tell(self, out: Any, hub: Any, answers: list[tuple[Event, bytes]]) -> bool:
+        from rich.box import SIMPLE_HEAD
+        from rich.table import Table
+
+        from hub.ledger.queries import MessageFilter, find_messages
+
+        by_control = await self._settled(hub, lambda tx: find_messages(tx, MessageFilter(limit=100)))
+        table = Table(title="What became of each message", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+        for column in ("sent", "what", "type", "answer", "state", "deliveries"):
+            table.add_column(column, no_wrap=column in ("sent", "type", "state"))
+        for event, ack in answers:
+            control = event.body.split(b"|", 10)[9].decode()
+            kept = by_control[control]
+            code = next(line for line in ack.split(b"\r") if line.startswith(b"MSA")).split(b"|")[1].decode()
+            error = kept["ack"]["error"]
+            answer = f"{code} {error['code']}, {error['text']}" if error else code
+            where = "\n".join(f"{_MARKS.get(d['state'], d['state'])} {d['destination'].partition(':')[0]}" for d in kept["deliveries"])
+            table.add_row(event.at, event.english, kept["type"], answer, kept["state"], where or "none")
+        out.print(table)
+        out.print("  ✓ delivered   ⧗ waits: destination not configured   ROUTED: kept, a delivery is still open")
+        counts = dict(await hub.store.read(lambda tx: tx.rows("SELECT type, count(*) FROM resource GROUP BY type ORDER BY type")))
+        out.print("\n  The record now holds " + ", ".join(f"{n} {kind}" for kind, n in counts.items()) + ".")
+        out.print(f"  The other application (dpi) got {self._application_got} messages, in order.")
+        out.print("  DMP and mail wait, visibly, until their adapters are configured: nothing pretends to be sent.\n", soft_wrap=True)
+        return all(m["state"] in ("DONE", "ROUTED", "REFUSED") for m in by_control.values())
+
+    async def _settled(self, hub: Any, query: Any) -> dict[str, Any]:
+        until = time.monotonic() + 10
+        while True:
+            found = (await hub.store.read(query))["items"]
+            waiting = [
+                d for m in found for d in m["deliveries"] if d["state"] in ("QUEUED", "SENDING")
+            ] + [m for m in found if m["state"] == "RECEIVED"]
+            if not waiting or time.monotonic() > until:
+                return {m["control_id"]: m for m in reversed(found)}
+            await asyncio.sleep(0.05)
+
+    async def _application(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """The other application: takes everything."""
+        try:
+            while True:
+                message = (await reader.readuntil(b"\x1c\r"))[1:-2]
+                self._application_got += 1
+                control = message.split(b"|", 10)[9]
+                writer.write(frame(b"MSH|^~\\&|DPI|CHU-DEMO|VAGUEMESTRE|HUB|20261124||ACK|A" + control + b"|T|2.5\rMSA|AA|" + control + b"\r"))
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
