@@ -192,10 +192,10 @@ def expected(values: dict, event: str, orc: str, obx: str, related: bool, status
 
 @settings(deadline=None)
 @given(
-    values=st.fixed_dictionaries({flag: FLAG for flag in (
+    values=st.fixed_dictionaries(dict.fromkeys((
         "MASQUE_PS", "INVISIBLE_PATIENT", "INVISIBLE_REP_LEGAUX", "CONNEXION_SECRETE", "MODIF_CONF_CODE", "DESTDMP",
         "DESTMSSANTEPS", "DESTMSSANTEPAT",
-    )}),
+    ), FLAG)),
     event=st.sampled_from(["T02", "T10", "T04"]), coherent=st.booleans(),
     orc=st.sampled_from(["NW", "RO", "CA", "SC"]), obx=st.sampled_from(["F", "C", "D", "P"]),
     related=st.booleans(), statuses=st.sampled_from(["VALI", "PROV", ""]), patient_ok=st.booleans(),
