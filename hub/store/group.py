@@ -83,7 +83,7 @@ class GroupWriter:
         self._urgent: list[_Bulk[Any, Any]] = []
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self.times = CommitTimes()
-        self.broken: StoreUnavailable | None = None
+        self.failing = ""           # why the last group could not be kept; empty after one that was
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -138,9 +138,10 @@ class GroupWriter:
     def _group(self) -> None:
         answers: list[tuple[Done, Any]] = []
         waiting: list[Done] = []
+        begun = False
         try:
             tx = self._engine.begin()
-            urgent = False
+            begun, urgent = True, False
             for bulk in self._urgent:
                 if bulk.queue:
                     urgent = True
@@ -155,14 +156,41 @@ class GroupWriter:
             if failure is not error and self._engine.failure(error) is None:
                 log.event("store.error", level="error", error=type(error).__name__)
             waiting.extend(done for done, _ in answers)
+            if not begun:
+                waiting.extend(self._all_queued())
+            self.failed(failure)
             self._answer([(done, failure) for done in waiting])
             time.sleep(0.02)     # a full disk is not asked ten thousand times a second
             return
+        if self.failing:
+            self.failing = ""
+            log.event("store.available")
         times = self.times
         times.groups, times.items = times.groups + 1, times.items + len(answers)
         times.seconds, times.last = times.seconds + took, took
         crash_point("after-commit")
         self._answer(answers)
+
+    def failed(self, why: StoreUnavailable) -> None:
+        """Something could not be made durable: told once, until a group is kept again."""
+        if not self.failing:
+            log.event("store.unavailable", level="error", reason=why.sentence)
+        self.failing = why.sentence
+
+    def _all_queued(self) -> list[Done]:
+        """Empty every queue: no transaction could be begun, so everybody is told so."""
+        bulks = [*self._urgent]
+        waiting: list[Done] = []
+        while self._jobs:
+            job, done = self._jobs.popleft()
+            if done is None:
+                bulks.append(job)
+            else:
+                waiting.append(done)
+        for bulk in bulks:
+            while bulk.queue:
+                waiting.append(bulk.queue.popleft()[1])
+        return waiting
 
     def _run_jobs(self, tx: Transaction, answers: list[tuple[Done, Any]], waiting: list[Done], limit_s: float, *, watch_urgent: bool) -> None:
         until = time.perf_counter() + limit_s
@@ -219,7 +247,10 @@ class GroupWriter:
 
 def _deliver(answers: list[tuple[Done, Any]]) -> None:
     for done, result in answers:
-        done(result)
+        try:
+            done(result)
+        except Exception as error:       # one caller's trouble is not that of the others in its group
+            log.event("store.caller_failed", level="error", error=type(error).__name__)
 
 
 def _future() -> tuple[asyncio.Future[Any], Done]:

@@ -7,6 +7,7 @@ writer for the last few pages when the file has grown, so that the WAL starts ag
 from __future__ import annotations
 
 import asyncio
+import errno
 import sqlite3
 import threading
 import time
@@ -29,7 +30,17 @@ Result = TypeVar("Result")
 READ_LIMIT_S = 5.0
 WAL_WANTED_BYTES = 16 << 20
 BUSY_S = 5.0
+_NUMBERED = ("message", "delivery", "patient", "identity_case", "resource", "binary_content", "audit", "token")   # by `next_id`
 READERS = 3
+_TRY_LATER = frozenset({
+    sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+})
+# a write that did not happen: the WAL up to the last commit is whole. A failed sync is another matter.
+_NOT_WRITTEN = frozenset({
+    sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMMAP, sqlite3.SQLITE_IOERR_NOMEM,
+})
+_BROKEN = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
 def connect(path: Path, *, read_only: bool = False, cache_kb: int = 4096) -> sqlite3.Connection:
@@ -60,8 +71,11 @@ class _WriterEngine:
         self._on_broken = on_broken
         self._last_failure: tuple[BaseException, StoreUnavailable | None] | None = None
         self.finish_checkpoint = False
+        self.broken: StoreUnavailable | None = None
 
     def begin(self) -> Transaction:
+        if self.broken is not None:
+            raise self.broken
         self._connection.execute("BEGIN IMMEDIATE")
         return self._tx
 
@@ -105,17 +119,21 @@ class _WriterEngine:
         if isinstance(error, StoreUnavailable):
             return error
         if isinstance(error, OSError):
-            return StoreUnavailable("the data folder does not take writes")
+            return StoreUnavailable(f"the data folder does not take writes ({errno.errorcode.get(error.errno or 0, 'OSError')})")
         if not isinstance(error, sqlite3.Error):
             return None
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        if _try_later(error):
             return StoreUnavailable(f"the database does not take writes ({error.sqlite_errorname})")
-        if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            broken = StoreUnavailable(f"the database cannot be trusted any more ({error.sqlite_errorname})")
-            self._on_broken(broken)
-            return broken
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _BROKEN:
+            self.broken = StoreUnavailable(f"the database cannot be trusted any more ({error.sqlite_errorname})")
+            self._on_broken(self.broken)
+            return self.broken
         return None
+
+
+def _try_later(error: sqlite3.Error) -> bool:
+    code = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF in _TRY_LATER or code in _NOT_WRITTEN
 
 
 class SqliteStore:
@@ -128,9 +146,13 @@ class SqliteStore:
     def __init__(self, path: Path, blob_folder: Path, *, edge: int = 0, on_broken: Callable[[], None] | None = None) -> None:
         self._path = path
         self._blobs = BlobFolder(blob_folder)
-        self._connection = connect(path, cache_kb=24_576)
-        last = self._connection.execute("SELECT max(id) FROM (SELECT max(id) id FROM message UNION ALL SELECT max(id) FROM delivery)").fetchone()
-        self._uids = UidMaker(lambda: time.time_ns() // 1_000_000, edge=edge, after=last[0] or 0)
+        try:
+            self._connection = connect(path, cache_kb=24_576)
+            last = max(self._connection.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()[0] for table in _NUMBERED)  # noqa: S608
+        except sqlite3.Error as error:
+            name = getattr(error, "sqlite_errorname", type(error).__name__)
+            raise StoreUnavailable(f"the database cannot be opened ({name})") from None
+        self._uids = UidMaker(lambda: time.time_ns() // 1_000_000, edge=edge, after=last)
         self._on_broken = on_broken
         self._engine = _WriterEngine(self._connection, self._blobs, self._break)
         self._writer = GroupWriter(self._engine)
@@ -155,9 +177,12 @@ class SqliteStore:
         await asyncio.to_thread(self._checkpointer.join)
         self._readers.shutdown(wait=True)
         self._blob_writers.shutdown(wait=True)
-        if self.broken is None:
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        self._connection.close()
+        try:
+            if self.broken is None:
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            self._connection.close()
+        except sqlite3.Error as error:           # a full disk: the WAL stays, and is read at the next start
+            log.event("store.checkpoint_failed", level="warning", error=type(error).__name__)
 
     @property
     def times(self) -> CommitTimes:
@@ -172,7 +197,7 @@ class SqliteStore:
     def health(self) -> str:
         if self.broken is not None:
             return self.broken.sentence
-        return ""
+        return self._writer.failing
 
     async def write(self, job: Callable[[Transaction], T]) -> T:
         if self.broken is not None:
@@ -190,8 +215,10 @@ class SqliteStore:
     async def put_blob(self, sha256: bytes, content: bytes) -> None:
         try:
             await asyncio.get_running_loop().run_in_executor(self._blob_writers, self._blobs.write, sha256, content)
-        except OSError:
-            raise StoreUnavailable("the blob folder does not take writes") from None
+        except OSError as error:
+            why = StoreUnavailable(f"the blob folder does not take writes ({errno.errorcode.get(error.errno or 0, 'OSError')})")
+            self._writer.failed(why)
+            raise why from None
 
     def _unless_broken(self, job: Callable[[Transaction, Sequence[Item]], Sequence[Result]]) -> Callable[[Transaction, Sequence[Item]], Sequence[Result]]:
         def guarded(tx: Transaction, items: Sequence[Item]) -> Sequence[Result]:
@@ -208,18 +235,23 @@ class SqliteStore:
                 self._loop.call_soon_threadsafe(self._on_broken)
 
     def _read(self, job: Callable[[Transaction], T]) -> T:
-        tx, connection = self._reader()
-        until = time.monotonic() + READ_LIMIT_S
-        connection.set_progress_handler(lambda: time.monotonic() > until, 20_000)
-        connection.execute("BEGIN")
         try:
-            return job(tx)
-        except sqlite3.OperationalError as error:
-            if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_INTERRUPT:
+            tx, connection = self._reader()
+            until = time.monotonic() + READ_LIMIT_S
+            connection.set_progress_handler(lambda: time.monotonic() > until, 20_000)
+            connection.execute("BEGIN")
+            try:
+                return job(tx)
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorcode", 0)
+            if code == sqlite3.SQLITE_INTERRUPT:
                 raise ReadTooLong(f"a read took longer than {READ_LIMIT_S:.0f} s") from None
+            if _try_later(error) or code & 0xFF in _BROKEN:
+                raise StoreUnavailable(f"the database cannot be read ({error.sqlite_errorname})") from None
             raise
-        finally:
-            connection.execute("ROLLBACK")
 
     def _reader(self) -> tuple[SqliteTransaction, sqlite3.Connection]:
         try:
@@ -250,8 +282,8 @@ class SqliteStore:
 class ShortStore:
     """Writes and reads of one command beside a running hub: short transactions, waiting for its turn. Not a `run`."""
 
-    def __init__(self, path: Path, blob_folder: Path) -> None:
-        self._connection = connect(path)
+    def __init__(self, path: Path, blob_folder: Path, *, read_only: bool = False) -> None:
+        self._connection = connect(path, read_only=read_only)
         self._blobs = BlobFolder(blob_folder)
         self._uids = UidMaker(lambda: time.time_ns() // 1_000_000, edge=31)
 
