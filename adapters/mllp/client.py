@@ -6,6 +6,7 @@ import asyncio
 import ssl
 from collections import deque
 
+from adapters.mllp.accept import error_code
 from adapters.mllp.link import MllpLink
 from adapters.mllp.msa import msh_10
 from adapters.mllp.options import MllpDestinationOptions
@@ -130,7 +131,7 @@ class MllpDestination:
                     lambda: MllpLink(options, self._room), options.host, options.port, ssl=self._tls,
                     server_hostname=self._server_hostname())
         except (OSError, ssl.SSLError) as error:
-            raise PeerUnavailable(f"no connection: {_connect_code(error)}") from error
+            raise PeerUnavailable(f"no connection: {error_code(error)}") from error
         self._links[place] = link
         if self._closed:
             link.close("closed by the hub")
@@ -155,9 +156,3 @@ class MllpDestination:
         for waiter in waiting:
             if not waiter.done():
                 waiter.set_result(None)
-
-
-def _connect_code(error: Exception) -> str:
-    if isinstance(error, TimeoutError):
-        return "timeout"
-    return str(getattr(error, "reason", None) or type(error).__name__)

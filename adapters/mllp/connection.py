@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
+from adapters.mllp.accept import peer_name
 from adapters.mllp.frames import END_BLOCK, START_BLOCK, FrameDecoder, FrameReason, FrameRefused, frame
 from adapters.mllp.inflight import InflightBudget
 from adapters.mllp.options import MllpSourceOptions
@@ -71,7 +71,6 @@ class MllpConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._slots: deque[_Slot] = deque()
         self._out: list[Answer] = []
-        self._early: list[bytes] = []        # read between the end of a TLS handshake and connection_made
         self._told: set[str] = set()
         self._reading = self._lost = self._finished = self._peer_done = False
         self._paused = self._over_budget = self._over_pipeline = self._peer_slow = False
@@ -89,21 +88,15 @@ class MllpConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self.origin = Origin(self.origin.source, self.origin.connection, peer_address(transport))
-        if self._lost or not self._listener.admit(self):
+        self.origin = Origin(self.origin.source, self.origin.connection, peer_name(transport.get_extra_info("peername")))
+        if not self._listener.admit(self):
             self._transport.abort()
             return
         self.last_read_at = self._loop.time()
         self._reading = True
-        tune(transport)
-        early, self._early = self._early, []
-        for chunk in early:
-            self.data_received(chunk)
 
     def data_received(self, data: bytes) -> None:
         if not self._reading:
-            if self._transport is None:
-                self._early.append(data)
             return
         events = self._feed(data)
         if events:
@@ -137,7 +130,6 @@ class MllpConnection(asyncio.Protocol):
         self._stop_reading()
         self._listener.unwatch(self)
         self._listener.forget(self)
-        self._early = []
         answered = [slot.answer for slot in self._slots if slot.answer is not None]
         out, self._out = self._out, []
         self._slots.clear()
@@ -372,28 +364,3 @@ class MllpConnection(asyncio.Protocol):
 def _tell_lost(answer: Answer) -> None:
     if answer.lost is not None:
         answer.lost()
-
-
-def peer_address(transport: asyncio.BaseTransport) -> str:
-    """`10.1.2.3:40000`, empty when the peer is gone already."""
-    address: Any = transport.get_extra_info("peername")
-    if not isinstance(address, tuple) or len(address) < 2:
-        return ""
-    host, port = address[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def tune(transport: asyncio.BaseTransport) -> None:
-    """No delay for small answers; a peer that vanished without a word is noticed after two minutes."""
-    sock = transport.get_extra_info("socket")
-    if sock is None:
-        return
-    options = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
-    for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4)):
-        if hasattr(socket, name):
-            options.append((socket.IPPROTO_TCP, getattr(socket, name), value))
-    try:
-        for option in options:
-            sock.setsockopt(*option)
-    except OSError:
-        return                       # the peer is gone already; the transport will say so

@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Callable
 from typing import cast
 
-from adapters.mllp.connection import tune
+from adapters.mllp.accept import tune
 from adapters.mllp.frames import FrameDecoder, frame
 from adapters.mllp.msa import Acknowledgement, read_acknowledgement
 from adapters.mllp.options import MllpDestinationOptions
@@ -93,7 +93,7 @@ class MllpLink(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        tune(transport)
+        tune(transport.get_extra_info("socket"))
 
     def data_received(self, data: bytes) -> None:
         self._heard = True
@@ -124,6 +124,10 @@ class MllpLink(asyncio.Protocol):
             self.close(f"no connection: {exc.reason or type(exc).__name__}")
         else:
             self.close("connection lost")
+
+    def resume_writing(self) -> None:
+        """A large message has left: the receiver's time begins now."""
+        self._oldest_since = self._loop.time()
 
     # ---- inside ------------------------------------------------------------------------------------------------------
 

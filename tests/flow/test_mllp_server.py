@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import resource
+import socket
+import struct
 import time
 from collections.abc import Callable
 
@@ -13,6 +16,7 @@ import pytest
 import structlog
 import uvloop
 
+from adapters.mllp import accept
 from adapters.mllp.frames import FrameDecoder, frame
 from adapters.mllp.inflight import InflightBudget
 from adapters.mllp.options import MllpSourceOptions
@@ -101,6 +105,7 @@ class Peer:
 
 
 async def listening(flow: Flow, *, on_refused=None, budget=None, **options) -> MllpSource:
+    options.setdefault("linger_s", 0.3)
     source = MllpSource(MllpSourceOptions("his", **options), flow, on_refused=on_refused, budget=budget)
     await source.start()
     return source
@@ -491,7 +496,8 @@ def test_answers_that_cannot_be_written_are_lost(run):
         peer.write(frame(b"1") + frame(b"2") + frame(b"3"))
         await flow.holds(3)
         flow.answer(1)                                 # waits behind 1
-        peer.writer.transport.abort()
+        peer.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.writer.transport.abort()                  # a reset, not an orderly end
         while source.connections:
             await asyncio.sleep(0.005)
         assert flow.lost == [b"2"]
@@ -644,6 +650,48 @@ def test_two_thousand_idle_connections_and_one_that_works(run):
         run(scene(), 60)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_out_of_file_descriptors_is_survived(run, logged, monkeypatch):
+    class Exhausted(socket.socket):
+        refusals = 2
+
+        def accept(self):
+            if Exhausted.refusals:
+                Exhausted.refusals -= 1
+                raise OSError(errno.EMFILE, "Too many open files")
+            return super().accept()
+
+    monkeypatch.setattr(accept.socket, "socket", Exhausted)
+    monkeypatch.setattr(accept, "PAUSE_OUT_OF_FILES_S", 0.2)
+
+    async def scene():
+        source = await listening(Flow())
+        peer = await Peer.to(source)
+        peer.write(frame(b"1"))
+        used = time.process_time()
+        assert await peer.answers(1) == [b"ACK 1"]
+        assert time.process_time() - used < 0.2
+        await source.drain(2)
+
+    Exhausted.refusals = 2
+    run(scene())
+    assert refusals(logged) == [("mllp.refused", "OutOfFileDescriptors")]
+
+
+def test_a_taken_port_and_a_wrong_host_are_told(run):
+    async def scene():
+        source = await listening(Flow())
+        with pytest.raises(OSError):
+            await listening(Flow(), port=source.port)
+        with pytest.raises(OSError):
+            await listening(Flow(), host="203.0.113.7")
+        port = source.port
+        await source.drain(1)
+        again = await listening(Flow(), port=port)
+        await again.drain(1)
+
+    run(scene())
 
 
 def test_python_hl7_is_answered(run):
