@@ -6,7 +6,7 @@ import os
 import pwd
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 from hub.app.config import Installation
@@ -42,13 +42,15 @@ def opened(installation: Installation, *, read_only: bool = False) -> Iterator[S
         store = ShortStore(database, installation.blob_folder, read_only=read_only)
         try:
             if version != HEAD:
-                store.read(lambda tx: tx.row("SELECT 1 FROM sqlite_master"))         # tells an unreadable file from an older one
-                raise NoDatabase(f"the database has schema {version or 'none'}, this version needs {HEAD}: run vaguemestre db upgrade")
+                store.read(lambda tx: tx.row("SELECT 1 FROM sqlite_master"))     # tells an unreadable file from an older one
+                known = version or "none"
+                raise NoDatabase(f"the database has schema {known}, this version needs {HEAD}: run vaguemestre db upgrade")
             yield store
         finally:
             store.close()
     except sqlite3.Error as error:
-        raise NoDatabase(f"the database at {database} cannot be read ({_code(error)}): run as the user of the hub, or see doctor") from None
+        code = getattr(error, "sqlite_errorname", None) or type(error).__name__
+        raise NoDatabase(f"the database at {database} cannot be read ({code}): run as the user of the hub, or see doctor") from None
     except OSError as error:
         raise NoDatabase(f"{installation.data_dir} cannot be read ({error.strerror}): run as the user of the hub") from None
 
@@ -65,10 +67,8 @@ def rehearsed(store: ShortStore, job: Callable[[Transaction], T]) -> T:
         found.append(job(tx))
         raise Undone
 
-    try:
+    with suppress(Undone):
         store.write(undone)
-    except Undone:
-        pass
     return found[0]
 
 
@@ -83,7 +83,3 @@ def actor() -> str:
         return f"cli:{pwd.getpwuid(os.getuid()).pw_name}"
     except KeyError:
         return f"cli:{os.getuid()}"
-
-
-def _code(error: sqlite3.Error) -> str:
-    return getattr(error, "sqlite_errorname", None) or type(error).__name__

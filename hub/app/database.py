@@ -22,7 +22,8 @@ def upgrade_database(installation: Installation) -> int:
         remark(f"{refused.sentence}. A hub that is running is not migrated under its feet.")
         return 1
     except sqlite3.DatabaseError as error:
-        remark(f"{database} is not a database that can be upgraded ({type(error).__name__}): restore a copy, or name another file in [store] url")
+        code = type(error).__name__
+        remark(f"{database} is not a database that can be upgraded ({code}): restore a copy, or name another file in [store] url")
         return 1
     except OSError as error:
         remark(f"{error.filename or database} cannot be written ({error.strerror}): run as the user of the hub")

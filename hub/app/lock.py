@@ -35,7 +35,9 @@ class DataFolderLock:
                     time.sleep(0.02)         # `running_hub` holds it for an instant while it looks
                     continue
                 os.close(self._fd)
-                raise DataFolderInUse(f"another vaguemestre runs on {data_dir}: stop it first, or give this one its own data_dir") from None
+                raise DataFolderInUse(
+                    f"another vaguemestre runs on {data_dir}: stop it first, or give this one its own data_dir",
+                ) from None
         os.truncate(self._fd, 0)
         os.write(self._fd, str(os.getpid()).encode())
 

@@ -21,13 +21,14 @@ _TEXT_CHARACTERS = 300
 
 
 def send_files(
-    files: Sequence[Path], to: str, *, tls: bool, ca: Path | None, cert: Path | None, key: Path | None, timeout_s: float, quiet: bool,
+    files: Sequence[Path], to: str, *, tls: bool, ca: Path | None, cert: Path | None, key: Path | None, timeout_s: float,
+    quiet: bool,
 ) -> int:
     """Send every message of `files` in order (`-` is standard input) and print its answer.
 
     0 when all were accepted, 1 when one was not or got no answer, 2 for wrong arguments: then nothing was sent.
     """
-    mistake = _mistake(files, to, ca, cert, key, timeout_s)
+    mistake = _mistake(files, to, ca=ca, cert=cert, key=key, timeout_s=timeout_s)
     if mistake:
         remark(mistake)
         return 2
@@ -124,7 +125,7 @@ class _Sending:
         return 1 if self._failed or self._gave_up else 0
 
 
-def _mistake(files: Sequence[Path], to: str, ca: Path | None, cert: Path | None, key: Path | None, timeout_s: float) -> str:
+def _mistake(files: Sequence[Path], to: str, *, ca: Path | None, cert: Path | None, key: Path | None, timeout_s: float) -> str:
     host, colon, port = to.rpartition(":")
     if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
         return f"--to: {to!r} must be HOST:PORT, for example 127.0.0.1:2575"
@@ -153,7 +154,7 @@ def _unreachable(sent: Sent, to: str, *, tls: bool) -> str:
     if "gaierror" in sent.sentence:
         return f"{to}: no such host"
     if tls:
-        return f"no TLS connection to {to} ({sent.sentence}): does --ca hold its authority, and does it want a client certificate (--cert)?"
+        return f"no TLS connection to {to} ({sent.sentence}): is --ca its authority, does it want a client certificate (--cert)?"
     return f"no connection to {to} ({sent.sentence}): does it want TLS (--tls), or take this address (peers)?"
 
 

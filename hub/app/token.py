@@ -16,6 +16,9 @@ from hub.web import tokens
 from hub.web.tokens import Role
 
 
+_LIST = "SELECT name, role, rpps, finess, masked, created_at, revoked_at FROM token ORDER BY id"
+
+
 def create(installation: Installation, *, name: str, role: str, rpps: str, finess: str, masked: bool) -> int:
     """Print a new token once, as the last word; 2 for what cannot be one."""
     mistake = _mistake(name, role, rpps, finess, masked)
@@ -38,7 +41,7 @@ def create(installation: Installation, *, name: str, role: str, rpps: str, fines
     except HubError as error:
         return failed(error)
     except (OSError, sqlite3.DatabaseError) as error:
-        remark(f"the database at {installation.database} cannot be made ({type(error).__name__}): run as the user of the hub, or see doctor")
+        remark(f"the database at {installation.database} cannot be made ({type(error).__name__}): run as the user of the hub")
         return 1
     if role == Role.PROFESSIONAL and not rpps:
         remark("without --rpps this professional is nobody's author: documents hidden from professionals stay hidden")
@@ -50,7 +53,7 @@ def list_all(installation: Installation, *, as_json: bool = False) -> int:
     """Print every token, without its secret."""
     try:
         with opened(installation, read_only=True) as store:
-            rows = store.read(lambda tx: tx.rows("SELECT name, role, rpps, finess, masked, created_at, revoked_at FROM token ORDER BY id"))
+            rows = store.read(lambda tx: tx.rows(_LIST))
     except HubError as error:
         return failed(error)
     items = [
@@ -106,10 +109,14 @@ def _mistake(name: str, role: str, rpps: str, finess: str, masked: bool) -> str:
         return "--name: a printable name of at most 80 characters, for example the application that will hold the token"
     if masked and role != Role.OPERATOR:
         return "--masked is for the role operator"
-    for option, kind, value, shape in (("--rpps", Rpps, rpps, "11 digits"), ("--finess", Finess, finess, "9 characters, for example 300017985")):
-        try:
-            if value:
-                kind(value)
-        except ValueError:
-            return f"{option}: must be {shape}"
+    try:
+        if rpps:
+            Rpps(rpps)
+    except ValueError:
+        return "--rpps: must be 11 digits"
+    try:
+        if finess:
+            Finess(finess)
+    except ValueError:
+        return "--finess: must be 9 characters, for example 300017985"
     return ""

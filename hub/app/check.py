@@ -1,0 +1,262 @@
+"""`vaguemestre check`: what the configuration says, as a graph; and what only loading finds out: mappings and TLS files."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+from typing import Any
+
+from adapters.mllp.tls import TlsClientOptions, TlsServerOptions, client_context, server_context
+from hub.app.config import API, DestinationSection, Installation, SourceSection, WebSection, absolute
+from hub.app.mapping_worker import ENTRY_POINTS
+from hub.app.mapping_worker import registry as build_registry
+from hub.app.terminal import counted, print_json, printable, remark
+from hub.flow.graph import RECORD, REQUESTED, Route
+from hub.model.refusals import Misconfigured
+from mappings.registry import Registry
+
+Json = dict[str, Any]
+
+_REQUESTED = ("dmp", "mssante:<address>")
+
+
+def print_graph(installation: Installation, *, as_json: bool) -> int:
+    """Print sources, routes and destinations; 2 and every mistake when something named does not load."""
+    mistakes = tls_mistakes(installation)
+    registry: Registry | None = None
+    try:
+        registry = load_mappings(installation)
+        mistakes += route_mistakes(installation, registry)
+    except Misconfigured as refused:
+        mistakes.append(refused)
+    if mistakes or registry is None:
+        tell_mistakes(mistakes, as_json=as_json)
+        return 2
+    graph = described(installation, registry)
+    if as_json:
+        print_json(graph)
+    else:
+        print("\n".join(printable(line) for line in _drawn(graph)))
+    return 0
+
+
+def tell_mistakes(mistakes: list[Misconfigured], *, as_json: bool) -> None:
+    """`file: key: reason`, a line each on stderr; with JSON a document on stdout."""
+    if as_json:
+        print_json({"ok": False, "mistakes": [{"file": m.file, "key": m.key, "reason": m.reason} for m in mistakes]})
+        return
+    for mistake in mistakes:
+        remark(mistake.sentence)
+
+
+# ---- what loading finds out ------------------------------------------------------------------------------------------
+
+
+def load_mappings(installation: Installation) -> Registry:
+    """Every translation of this installation.
+
+    Raises:
+        Misconfigured: with the place inside a site's module that does not load.
+    """
+    folder = absolute(installation, installation.configuration.mappings.folder)
+    try:
+        return build_registry(str(folder) if folder else None)
+    except Misconfigured as refused:
+        cause = refused.__cause__
+        if cause is None:
+            raise
+        raise Misconfigured(
+            refused.file, _line_of(cause, refused.file) or refused.key, f"{refused.reason}: {str(cause)[:200]}",
+        ) from cause
+
+
+def _line_of(error: BaseException, file: str) -> str:
+    """`line 12` of `file`, where an error came from."""
+    if isinstance(error, SyntaxError) and error.lineno is not None:
+        return f"line {error.lineno}"
+    line, trace = 0, error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == file:
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return f"line {line}" if line else ""
+
+
+def route_mistakes(installation: Installation, registry: Registry) -> list[Misconfigured]:
+    """Routes whose `mapping` no module provides."""
+    there = ", ".join(sorted(registry.rewrites)) or "none"
+    return [
+        Misconfigured(
+            str(installation.file), f"route[{n}].mapping", f"names {route.mapping!r}, which no mapping module provides (there are: {there})",
+        )
+        for n, route in enumerate(installation.configuration.route, 1) if route.mapping and route.mapping not in registry.rewrites
+    ]
+
+
+def tls_mistakes(installation: Installation) -> list[Misconfigured]:
+    """Certificates and keys that do not load or do not belong together."""
+    configuration, mistakes = installation.configuration, []
+    listeners: list[tuple[str, WebSection | SourceSection]] = [("web", configuration.web)]
+    listeners += [(f"source[{source.name}]", source) for source in configuration.source]
+
+    def file(path: Path | None) -> str:
+        return str(absolute(installation, path) or "")
+
+    for where, listener in listeners:
+        if listener.tls_cert_file is None:
+            continue
+        try:
+            server_context(TlsServerOptions(file(listener.tls_cert_file), file(listener.tls_key_file), file(listener.tls_client_ca_file)))
+        except Misconfigured as refused:
+            mistakes.append(Misconfigured(str(installation.file), f"{where}.{refused.key}", f"{refused.reason}: {refused.file}"))
+    for destination in configuration.destination:
+        try:
+            client_context(TlsClientOptions(
+                file(destination.tls_ca_file), file(destination.tls_cert_file), file(destination.tls_key_file), destination.tls_server_name,
+            ))
+        except Misconfigured as refused:
+            where = f"destination[{destination.name}].{refused.key}"
+            mistakes.append(Misconfigured(str(installation.file), where, f"{refused.reason}: {refused.file}"))
+    return mistakes
+
+
+# ---- the graph -------------------------------------------------------------------------------------------------------
+
+
+def described(installation: Installation, registry: Registry) -> Json:
+    """The graph as data: what `--json` prints and the drawing is made of."""
+    configuration, graph = installation.configuration, installation.graph
+    sources: list[Json] = [
+        {
+            "name": section.name, "kind": section.kind, "listen": section.listen, "tls": _tls(section), "peers": section.peers,
+            "tls_client_names": section.tls_client_names, "charset": graph.sources[section.name].charset,
+            "return_to": section.return_to or None, "routes": _routes(installation, section.name),
+        }
+        for section in configuration.source
+    ]
+    sources.append({
+        "name": API, "kind": "http", "listen": configuration.web.listen, "tls": _tls(configuration.web), "peers": [],
+        "tls_client_names": [], "charset": graph.sources[API].charset, "return_to": None, "routes": _routes(installation, API),
+    })
+    named = {name for route in graph.routes for name in route.to}
+    destinations: list[Json] = [{"name": RECORD, "kind": "record", "connect": None, "tls": None, "waits": None}]
+    destinations += [
+        {
+            "name": section.name, "kind": section.kind, "connect": section.connect, "tls": _destination_tls(section), "waits": None,
+            "connections": section.connections, "in_flight": section.in_flight, "give_up_h": section.retry.give_up_h,
+        }
+        for section in configuration.destination
+    ]
+    if REQUESTED in named:
+        destinations += [
+            {"name": name, "kind": REQUESTED, "connect": None, "tls": None, "waits": graph.blocked(name)} for name in _REQUESTED
+        ]
+    folder = absolute(installation, configuration.mappings.folder)
+    return {
+        "ok": True, "file": str(installation.file), "name": installation.site.name, "environment": installation.site.environment,
+        "data_dir": str(installation.data_dir), "web": {"listen": configuration.web.listen, "tls": _tls(configuration.web)},
+        "sources": sources, "destinations": destinations,
+        "mappings": {
+            "structures": list(registry.names()), "rewritings": sorted(registry.rewrites),
+            "packages": [entry.value for entry in importlib.metadata.entry_points(group=ENTRY_POINTS)],
+            "modules": [path.name for path in sorted(folder.glob("*.py")) if not path.name.startswith("_")] if folder else [],
+        },
+        "remarks": _remarks(installation, named),
+    }
+
+
+def _routes(installation: Installation, source: str) -> list[Json]:
+    return [_route(route) for route in installation.graph.routes if route.source == source]
+
+
+def _route(route: Route) -> Json:
+    when = {"type": route.when.type, "event": route.when.event, "sending_app": route.when.sending_app}
+    return {
+        "when": {name: value for name, value in when.items() if value}, "says": str(route.when), "to": list(route.to),
+        "mapping": route.mapping or None,
+    }
+
+
+def _tls(section: WebSection | SourceSection) -> str:
+    if section.tls_cert_file is None:
+        return "none"
+    return "mutual" if section.tls_client_ca_file is not None else "server"
+
+
+def _destination_tls(section: DestinationSection) -> str:
+    if not section.tls:
+        return "none"
+    return "mutual" if section.tls_cert_file is not None else "server"
+
+
+def _remarks(installation: Installation, named: set[str]) -> list[str]:
+    """What is allowed and probably not meant."""
+    configuration, remarks = installation.configuration, []
+    returned = {source.return_to for source in configuration.source}
+    for source in configuration.source:
+        if not _routes(installation, source.name):
+            remarks.append(f"source[{source.name}]: has no route: its messages are kept, answered, and end as NO_ROUTE")
+        if _open_to_the_network(source.listen) and source.tls_cert_file is None:
+            remarks.append(f"source[{source.name}].listen: takes messages from the network in clear text (tls_cert_file, tls_key_file)")
+        if source.tls_client_names and source.tls_client_ca_file is None:
+            remarks.append(f"source[{source.name}].tls_client_names: nobody is asked for a certificate without tls_client_ca_file")
+    for destination in configuration.destination:
+        if destination.name not in named | returned:
+            remarks.append(f"destination[{destination.name}]: no route sends anything to it")
+        if not destination.tls and (destination.tls_ca_file or destination.tls_cert_file):
+            remarks.append(f"destination[{destination.name}]: has TLS files but not tls = true: messages leave in clear text")
+        elif not destination.tls and _open_to_the_network(destination.connect):
+            remarks.append(f"destination[{destination.name}].connect: messages cross the network in clear text (tls = true)")
+    if _open_to_the_network(configuration.web.listen) and configuration.web.tls_cert_file is None:
+        remarks.append("web.listen: takes tokens from the network in clear text (tls_cert_file, tls_key_file)")
+    return remarks
+
+
+def _open_to_the_network(address: str) -> bool:
+    host = address.rpartition(":")[0].strip("[]")
+    return not (host.startswith("127.") or host in ("localhost", "::1"))
+
+
+_TLS_WORDS = {"none": "clear text", "server": "TLS", "mutual": "TLS both ways", None: ""}
+
+
+def _drawn(graph: Json) -> list[str]:
+    there = {d["name"]: d for d in graph["destinations"]}
+    lines = [
+        f"{graph['file']} is valid: {counted(len(graph['sources']) - 1, 'source')} and the API, "
+        f"{counted(sum(d['kind'] not in ('record', REQUESTED) for d in graph['destinations']), 'destination')}, "
+        f"environment {graph['environment']}.", "",
+    ]
+    for source in graph["sources"]:
+        way = "POST /api/v1/hl7" if source["kind"] == "http" else source["kind"].upper()
+        only = f", only from {', '.join(source['peers'])}" if source["peers"] else ""
+        lines.append(f"{source['name']}  {way} {source['listen']}, {_TLS_WORDS[source['tls']]}{only}")
+        arrows = [(route, name) for route in source["routes"] for name in route["to"]]
+        for n, (route, name) in enumerate(arrows):
+            branch = "└──" if n == len(arrows) - 1 else "├──"
+            mapping = f" rewritten by {route['mapping']}" if route["mapping"] and name not in (RECORD, REQUESTED) else ""
+            lines.append(f"{branch} {route['says']} ──▶ {name}{mapping}{_where(name, there)}")
+        if not arrows:
+            lines.append("└── nothing: NO_ROUTE")
+        if source["return_to"]:
+            lines.append(f"    receipts ──▶ {source['return_to']} (ZAM receipts come with their release)")
+        lines.append("")
+    mappings = graph["mappings"]
+    lines.append(f"Translations  {', '.join(mappings['structures'])}")
+    if mappings["rewritings"]:
+        lines.append(f"Rewritings    {', '.join(mappings['rewritings'])}")
+    if mappings["packages"] or mappings["modules"]:
+        lines.append(f"Site modules  {', '.join([*mappings['packages'], *mappings['modules']])}")
+    lines.append(f"Web           {graph['web']['listen']}, {_TLS_WORDS[graph['web']['tls']]}")
+    lines.append(f"Data          {graph['data_dir']}")
+    return [*lines, *(f"! {remark}" for remark in graph["remarks"])]
+
+
+def _where(name: str, there: dict[str, Json]) -> str:
+    if name == RECORD:
+        return "  the patient record, here"
+    if name == REQUESTED:
+        waiting = sorted({there[one]["waits"] for one in _REQUESTED} - {""})
+        return f"  what the message asks for ({', '.join(_REQUESTED)})" + (f", waits: {', '.join(waiting)}" if waiting else "")
+    destination = there[name]
+    return f"  {destination['kind'].upper()} {destination['connect']}, {_TLS_WORDS[destination['tls']]}"
