@@ -7,7 +7,7 @@ Planning is pure and runs on the event loop in short slices. Filing happens insi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from hub.bell.local import LocalBell
@@ -22,11 +22,11 @@ from hub.ledger.routing import Routed, Unrouted
 from hub.model import log
 from hub.model.identity import PatientIdentity
 from hub.model.record_change import RecordChange
-from hub.model.refusals import Finding, HubError
+from hub.model.refusals import Finding, HubError, MessageRefused
 from hub.model.site import Site
 from hub.record.apply import apply
 from hub.record.identity import resolve
-from hub.store import BlobDamaged, Store, StoreUnavailable, Transaction
+from hub.store import BlobDamaged, ReadTooLong, Store, StoreUnavailable, Transaction
 
 BELL = "route"
 BATCH = 64
@@ -62,7 +62,6 @@ class Router:
         self._store, self._registry, self._graph, self._recent, self._bell, self._held = store, registry, graph, recent, bell, held
         self._sites = {name: replace(site, source=name, default_charset=spec.charset) for name, spec in graph.sources.items()}
         self._site = site
-        self._file = store.bulk(self._file_all, at_most=TOGETHER)
         self.idle = asyncio.Event()
 
     async def run(self, sweep_s: float = 5.0) -> None:
@@ -71,9 +70,13 @@ class Router:
                 while await self._batch():
                     pass
                 self.idle.set()
-            except StoreUnavailable as error:
+            except (StoreUnavailable, ReadTooLong) as error:
                 log.event("route.store_unavailable", level="warning", reason=error.code)
                 await asyncio.sleep(0.5)
+                continue
+            except Exception as error:       # messages wait in the ledger: they are tried again, not forgotten
+                log.event("route.failed", level="error", error=type(error).__name__)
+                await asyncio.sleep(1.0)
                 continue
             await self._bell.wait(BELL, sweep_s)
             self.idle.clear()
@@ -82,49 +85,63 @@ class Router:
         waiting = await self._store.read(lambda tx: routing.unrouted(tx, limit=BATCH))
         if not waiting:
             return False
-        filed = []
-        for start in range(0, len(waiting), SLICE):
-            for row in waiting[start:start + SLICE]:
-                filed.append(asyncio.ensure_future(self._file(await self._plan(row))))
-            await asyncio.sleep(0)
-        for row, result in zip(waiting, await asyncio.gather(*filed, return_exceptions=True), strict=True):
+        filing = []
+        for start in range(0, len(waiting), TOGETHER):
+            plans = []
+            for n, row in enumerate(waiting[start:start + TOGETHER], 1):
+                message = self._recent.get(row.id)
+                plans.append(self._plan(row, message) if message is not None else await self._read_and_plan(row))
+                if n % SLICE == 0:
+                    await asyncio.sleep(0)
+            filing.append(asyncio.ensure_future(self._file(plans)))
+        for number, result in enumerate(await asyncio.gather(*filing, return_exceptions=True)):
             if isinstance(result, BaseException):
-                await self._file_broken(row, result)
+                for row in waiting[number * TOGETHER:(number + 1) * TOGETHER]:
+                    await self._file_alone(row, result)
             else:
-                for name in result:
-                    self._bell.ring(name)
+                self._ring(result)
         return True
 
-    async def _file_broken(self, row: Unrouted, error: BaseException) -> None:
-        """A message whose filing failed: without the record's change first, then set aside. The others went on."""
+    def _file(self, plans: Sequence[Plan]) -> Awaitable[set[str]]:
+        return self._store.write(lambda tx: self._file_all(tx, plans))
+
+    def _ring(self, destinations: set[str]) -> None:
+        for name in destinations:
+            self._bell.ring(name)
+
+    async def _file_alone(self, row: Unrouted, error: BaseException) -> None:
+        """One message of a group that failed: as it is, then without the record's change, then set aside."""
         if isinstance(error, StoreUnavailable):
             raise error
-        log.event("route.failed", level="error", message_id=row.id, error=type(error).__name__)
-        plan = await self._plan(row)
-        attempts = [replace(plan, change=None)] if plan.change is not None else []
-        for again in [*attempts, Plan(row.id, row.source, row.connection, plan.control_id, broke=type(error).__name__)]:
+        plan = await self._read_and_plan(row)
+        without = [replace(plan, change=None)] if plan.change is not None else []
+        for again in [plan, *without]:
             try:
-                for name in await self._file(again):
-                    self._bell.ring(name)
+                self._ring(await self._file([again]))
             except StoreUnavailable:
                 raise
-            except Exception as second:
-                log.event("route.failed", level="error", message_id=row.id, error=type(second).__name__)
+            except Exception as failure:
+                error = failure
+                log.event("route.failed", level="error", message_id=row.id, error=type(failure).__name__)
             else:
                 return
+        await self._file([Plan(row.id, row.source, row.connection, plan.control_id, broke=type(error).__name__)])
 
     # ---- pure ------------------------------------------------------------------------------------------------------
 
-    async def _plan(self, row: Unrouted) -> Plan:
-        message = self._recent.get(row.id)
+    async def _read_and_plan(self, row: Unrouted) -> Plan:
         try:
-            if message is None:
-                body = await self._store.read(lambda tx: body_of(tx, row.id))
-                message = read(body, row.charset)
+            body = await self._store.read(lambda tx: body_of(tx, row.id))
+            message = read(body, row.charset)
+        except (BlobDamaged, MessageRefused, KeyError) as error:
+            code = error.code if isinstance(error, HubError) else "BodyMissing"
+            log.event("message.damaged", level="error", message_id=row.id, reason=code)
+            return Plan(row.id, row.source, row.connection, broke=code)
+        return self._plan(row, message)
+
+    def _plan(self, row: Unrouted, message: Message) -> Plan:
+        try:
             return self.plan(row, message)
-        except BlobDamaged as error:
-            log.event("message.damaged", level="error", message_id=row.id, reason=error.code)
-            return Plan(row.id, row.source, row.connection, broke=error.code)
         except Exception as error:
             code = error.code if isinstance(error, HubError) else type(error).__name__
             log.event("route.plan_failed", level="error", message_id=row.id, error=code)
@@ -151,7 +168,7 @@ class Router:
 
     # ---- in the transaction ----------------------------------------------------------------------------------------
 
-    def _file_all(self, tx: Transaction, plans: Sequence[Plan]) -> list[set[str]]:
+    def _file_all(self, tx: Transaction, plans: Sequence[Plan]) -> set[str]:
         now = self._store.now_us()
         before = routing.still_received(tx, [plan.message_id for plan in plans])
         plans_here = [plan for plan in plans if plan.message_id in before]
@@ -168,7 +185,7 @@ class Router:
         }))
         routed: list[Routed] = []
         new: list[NewDelivery] = []
-        rings: dict[int, set[str]] = {}
+        rung: set[str] = set()
         for plan in plans_here:
             patient_id, tail, case = lanes[plan.message_id]
             findings = []
@@ -194,10 +211,10 @@ class Router:
             open_n = sum(not d.delivered and not d.refused for d in made)
             routed.append(Routed(
                 plan.message_id, patient_id, open_n, sum(bool(d.refused) for d in made), len(made), tuple(findings), bool(plan.broke)))
-            rings[plan.message_id] = {d.destination for d in made if not d.delivered and not d.refused and not d.blocked_reason}
+            rung.update(d.destination for d in made if not d.delivered and not d.refused and not d.blocked_reason)
         deliveries.add(tx, new, now)
         routing.file_routed(tx, routed, before, now)
-        return [rings.get(plan.message_id, set()) for plan in plans]
+        return rung
 
     def _deliveries(self, plan: Plan, tail: str) -> list[NewDelivery]:
         made = [
