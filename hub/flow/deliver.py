@@ -21,7 +21,7 @@ from hub.model.crash_points import crash_point
 from hub.model.ports import PeerReference
 from hub.model.refusals import DeliveryFailed, HubError, NoAnswer, PeerBusy, PeerRefused, PeerUnavailable, TranslationFailed
 from hub.model.states import DeliveryEvent
-from hub.store import BlobDamaged, Store, StoreUnavailable, Transaction
+from hub.store import BlobDamaged, ReadTooLong, Store, StoreUnavailable, Transaction
 
 LANES_AT_ONCE = 64               # claimed in one transaction
 LANES_HELD = 256                 # and owned at any moment
@@ -74,10 +74,15 @@ class Dispatcher:
                 except StoreUnavailable as error:
                     log.event("deliver.store_unavailable", level="warning", destination=self.spec.name, reason=error.code)
                     await asyncio.sleep(0.5)
+                except Exception as error:       # deliveries wait in the ledger: they are tried again, not forgotten
+                    log.event("deliver.claim_failed", level="error", destination=self.spec.name, error=type(error).__name__)
+                    await asyncio.sleep(1.0)
         finally:
             self._more.set()
-            await asyncio.gather(*runners)
-            await self._give_back()
+            try:
+                await asyncio.gather(*runners)
+            finally:
+                await self._give_back()
 
     def stop(self) -> None:
         """Claim nothing more; end what is in flight."""
@@ -139,10 +144,16 @@ class Dispatcher:
         self._ready.clear()
         if heads:
             self._held -= len(heads)
-            try:
-                await self._store.write(lambda tx: deliveries.give_back(tx, heads, owner=self._owner, now=self._store.now_us()))
-            except StoreUnavailable as error:
-                log.event("deliver.store_unavailable", level="warning", destination=self.spec.name, reason=error.code)
+            while True:
+                try:
+                    return await self._store.write(
+                        lambda tx: deliveries.give_back(tx, heads, owner=self._owner, now=self._store.now_us()))
+                except StoreUnavailable as error:
+                    log.event("deliver.store_unavailable", level="warning", destination=self.spec.name, reason=error.code)
+                if self._stopping:
+                    return None
+                await asyncio.sleep(0.5)
+        return None
 
     # ---- sending ---------------------------------------------------------------------------------------------------
 
@@ -165,7 +176,7 @@ class Dispatcher:
         started = self._store.now_us()
         try:
             carried = await self._carrier.carry(head)
-        except (DeliveryFailed, TranslationFailed, BlobDamaged) as error:
+        except (DeliveryFailed, TranslationFailed, BlobDamaged, StoreUnavailable, ReadTooLong) as error:
             return self._failed(head, error, started)
         except Exception as error:
             log.event("deliver.failed", level="error", destination=self.spec.name, delivery_id=head.id, error=type(error).__name__)

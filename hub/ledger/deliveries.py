@@ -277,7 +277,11 @@ def renew(tx: Transaction, *, owner: str, lease_until: int, now: int) -> int:
 
 
 def free_all(tx: Transaction) -> int:
-    """Free every lane: only the one process that holds the data folder may do this, at its start."""
+    """Free every lane: only the one process that holds the data folder may do this, at its start.
+
+    Pauses end too: they were reckoned by a clock that may have been set back since.
+    """
+    tx.run("UPDATE lane SET not_before = 0 WHERE not_before > 0")
     return tx.run("UPDATE lane SET owner = NULL, lease_until = NULL WHERE owner IS NOT NULL")
 
 

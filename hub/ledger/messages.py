@@ -68,7 +68,7 @@ def keep(tx: Transaction, items: Sequence[NewMessage], *, dedupe_since: int) -> 
     """Write messages and their dedupe keys; the same bytes from the same source since `dedupe_since` are one message.
 
     Only a stored AA is answered again. After AE or AR the same bytes are judged afresh on the same row. A source that is
-    `strict_control_id` is refused a control id that it has used for other bytes.
+    `strict_control_id` is refused a control id that it has used for other bytes since then.
     """
     known = {
         (source, control_id, sha256): (message_id, at)
@@ -88,7 +88,7 @@ def keep(tx: Transaction, items: Sequence[NewMessage], *, dedupe_since: int) -> 
         elif hit is not None and hit[1] >= dedupe_since:
             kept.append(_judge_again(tx, item, hit[0]))
         else:
-            if item.strict_control_id and item.refusal is None and _used_before(tx, item, fresh):
+            if item.strict_control_id and item.refusal is None and _used_before(tx, item, fresh, dedupe_since):
                 item.refusal = AlreadyReceived(at="MSH-10", sentence="MSH-10: this control id was used for another message")
             result = Kept(item.id, item.refusal)
             fresh[key] = item, result
@@ -117,11 +117,14 @@ def _write(tx: Transaction, items: Sequence[NewMessage]) -> None:
     )
 
 
-def _used_before(tx: Transaction, item: NewMessage, fresh: dict[tuple[str, str, bytes], tuple[NewMessage, Kept]]) -> bool:
+def _used_before(
+    tx: Transaction, item: NewMessage, fresh: dict[tuple[str, str, bytes], tuple[NewMessage, Kept]], dedupe_since: int,
+) -> bool:
     if any(source == item.source and control_id == item.control_id for source, control_id, _ in fresh):
         return True
     return tx.row(
-        "SELECT 1 FROM dedupe WHERE source = ? AND control_id = ? AND sha256 <> ? LIMIT 1", item.source, item.control_id, item.sha256,
+        "SELECT 1 FROM dedupe WHERE source = ? AND control_id = ? AND sha256 <> ? AND at >= ? LIMIT 1",
+        item.source, item.control_id, item.sha256, dedupe_since,
     ) is not None
 
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import threading
 from pathlib import Path
 
-from hub.store.port import BlobDamaged
+from hub.store.port import BlobDamaged, StoreUnavailable
+
+
+class SyncFailed(StoreUnavailable):
+    """The kernel may have thrown away what it could not write; asking again would not say so."""
+
+    code = "SyncFailed"
 
 
 class BlobFolder:
@@ -20,22 +27,23 @@ class BlobFolder:
         self._root = root
         self._lock = threading.Lock()
         self._unsynced: set[Path] = set()
-        for digit in "0123456789abcdef":
-            (root / digit).mkdir(parents=True, exist_ok=True)
+        self._parts = root / "parts"
+        for name in ("parts", *"0123456789abcdef"):
+            (root / name).mkdir(parents=True, exist_ok=True)
 
     def path(self, sha256: bytes) -> Path:
         name = sha256.hex()
         return self._root / name[0] / name
 
     def write(self, sha256: bytes, content: bytes) -> None:
-        """Put `content` in place, synced; twice the same is once.
+        """Put `content` in place, synced; twice the same is once, and a damaged file is made good.
 
         Raises:
             OSError: disk full, read-only.
         """
         path = self.path(sha256)
-        if not path.exists():
-            part = path.with_name(f"{path.name}.{threading.get_ident()}.part")
+        if not _holds(path, content):
+            part = self._parts / f"{path.name}.{threading.get_ident()}"
             try:
                 with part.open("wb") as out:
                     out.write(content)
@@ -43,23 +51,41 @@ class BlobFolder:
                     os.fdatasync(out.fileno())
                 part.replace(path)
             except OSError:
-                part.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    part.unlink(missing_ok=True)
                 raise
         with self._lock:
             self._unsynced.add(path.parent)
 
+    def clear_parts(self) -> None:
+        """Remove what a process that was killed left half written. Only for the one process that holds the data folder."""
+        for part in self._parts.iterdir():
+            part.unlink(missing_ok=True)
+
     def sync_folders(self) -> None:
-        """Make the names of all files written since the last call durable."""
+        """Make the names of all files written since the last call durable.
+
+        Raises:
+            SyncFailed: what the folder holds is only known after a restart.
+            OSError: the folder cannot be opened; the next call tries again.
+        """
         if not self._unsynced:
             return
         with self._lock:
             folders, self._unsynced = self._unsynced, set()
-        for folder in folders:
-            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+        try:
+            for folder in folders:
+                fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+                try:
+                    os.fsync(fd)
+                except OSError:
+                    raise SyncFailed("the blob folder could not be synced") from None
+                finally:
+                    os.close(fd)
+        except OSError:
+            with self._lock:
+                self._unsynced |= folders
+            raise
 
     def read(self, sha256: bytes) -> bytes:
         """The bytes, checked against their name.
@@ -74,3 +100,10 @@ class BlobFolder:
         if hashlib.sha256(content).digest() != sha256:
             raise BlobDamaged("a stored body file is not the bytes it was")
         return content
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    try:
+        return path.stat().st_size == len(content) and path.read_bytes() == content
+    except OSError:
+        return False

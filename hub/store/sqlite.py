@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from hub.model import log
 from hub.model.uids import UidMaker
-from hub.store.blobs import BlobFolder
+from hub.store.blobs import BlobFolder, SyncFailed
 from hub.store.group import CommitTimes, GroupWriter
 from hub.store.port import Bulk, ReadTooLong, StoreUnavailable, Transaction
 from hub.store.sqlite_transaction import SqliteTransaction
@@ -116,6 +116,8 @@ class _WriterEngine:
         return verdict
 
     def _judge(self, error: BaseException) -> StoreUnavailable | None:
+        if isinstance(error, SyncFailed):
+            self._break(error)
         if isinstance(error, StoreUnavailable):
             return error
         if isinstance(error, OSError):
@@ -125,10 +127,13 @@ class _WriterEngine:
         if _try_later(error):
             return StoreUnavailable(f"the database does not take writes ({error.sqlite_errorname})")
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in _BROKEN:
-            self.broken = StoreUnavailable(f"the database cannot be trusted any more ({error.sqlite_errorname})")
-            self._on_broken(self.broken)
-            return self.broken
+            return self._break(StoreUnavailable(f"the database cannot be trusted any more ({error.sqlite_errorname})"))
         return None
+
+    def _break(self, why: StoreUnavailable) -> StoreUnavailable:
+        self.broken = why
+        self._on_broken(why)
+        return why
 
 
 def _try_later(error: sqlite3.Error) -> bool:
@@ -146,6 +151,7 @@ class SqliteStore:
     def __init__(self, path: Path, blob_folder: Path, *, edge: int = 0, on_broken: Callable[[], None] | None = None) -> None:
         self._path = path
         self._blobs = BlobFolder(blob_folder)
+        self._blobs.clear_parts()
         try:
             self._connection = connect(path, cache_kb=24_576)
             last = max(self._connection.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()[0] for table in _NUMBERED)  # noqa: S608
