@@ -40,7 +40,7 @@ class NeedsRole:
     async def __call__(self, request: Request) -> Principal:
         principal = await authenticate(request)
         if principal.role not in self.roles:
-            log.event("auth.forbidden", level="warning", token_name=principal.name, role=principal.role.value, method=request.method)
+            log.event("auth.forbidden", level="warning", token_name=principal.name, role=principal.role.value)
             raise Problem(403, "RoleNotAllowed", f"This path needs the role {' or '.join(sorted(self.roles))}.")
         return principal
 
@@ -81,7 +81,8 @@ async def check_token(request: Request, presented: str) -> Principal:
         return principal
     refuse_failed(request)
     raise Problem(
-        401, "TokenUnknown", "This token is unknown or was revoked.", headers={"WWW-Authenticate": f'{_CHALLENGE}, error="invalid_token"'},
+        401, "TokenUnknown", "This token is unknown or was revoked.",
+        headers={"WWW-Authenticate": f'{_CHALLENGE}, error="invalid_token"'},
     )
 
 
@@ -96,7 +97,8 @@ def refuse_failed(request: Request) -> None:
     log.event("auth.failed", level="warning", peer=peer_of(request), limit=bool(wait_s))
     if wait_s:
         raise Problem(
-            429, "TooManyFailures", f"Too many failed attempts from this address; wait {wait_s} s.", headers={"Retry-After": str(wait_s)},
+            429, "TooManyFailures", f"Too many failed attempts from this address; wait {wait_s} s.",
+            headers={"Retry-After": str(wait_s)},
         )
 
 

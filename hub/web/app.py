@@ -21,11 +21,14 @@ from hub.model.states import ForbiddenMove
 from hub.store.port import BlobDamaged, ReadTooLong, StoreUnavailable
 from hub.web import docs_page, fhir_api, health, ledger_api
 from hub.web.access import AuditTrail, NeedsRole, nobody
-from hub.web.console import error_page, pages
+from hub.web.console import error_page, message_page, pages
 from hub.web.console.sessions import NeedsSession, Sessions
 from hub.web.problems import Problem, problem_response
 from hub.web.services import Services
 from hub.web.throttle import FailedSignIns
+
+# `/console/messages/new` stands before `/console/messages/{id}`, and the record's catch-all last in its own router.
+ROUTERS = (health.router, ledger_api.router, fhir_api.router, docs_page.router, pages.router, message_page.router)
 
 
 def create_app(services: Services) -> FastAPI:
@@ -42,36 +45,32 @@ def create_app(services: Services) -> FastAPI:
     app.state.failures = FailedSignIns()
     app.state.trail = AuditTrail(services.store)
     app.state.sessions = Sessions()
-    for router in (health.router, ledger_api.router, fhir_api.router, docs_page.router, pages.router):
+    app.state.roles = docs_page.roles_by_path(routes())
+    for router in ROUTERS:
         app.include_router(router)
     for kind, answer in (
-        (Problem, _problem), (RequestValidationError, _wrong_request), (HTTPException, _http_exception), (ForbiddenMove, _forbidden_move),
+        (Problem, _problem), (RequestValidationError, _wrong_request), (HTTPException, _http_exception),
+        (ForbiddenMove, _forbidden_move),
         (HubError, _hub_error), (Exception, _failed),
     ):
         app.add_exception_handler(kind, answer)
     app.add_middleware(SafeHeaders)
-    _every_path_says_who_may_call(app)
-    app.state.roles = docs_page.roles_by_path(routes_of(app))
     return app
 
 
-def _every_path_says_who_may_call(app: FastAPI) -> None:
-    for route in routes_of(app):
-        calls = {dependant.call for dependant in _flattened(route.dependant)}
-        if not any(call is nobody or isinstance(call, NeedsRole | NeedsSession) for call in calls):
-            raise TypeError(f"{route.path} says neither which role it needs nor that it is open")
+def routes() -> list[APIRoute]:
+    """Every path that the application answers, as its module wrote it.
 
-
-def routes_of(app: FastAPI) -> list[APIRoute]:
-    """Every path that the application answers."""
+    Raises:
+        TypeError: a path says neither which role it needs nor that it is open.
+    """
     found: list[APIRoute] = []
-    pending: list[Any] = list(app.routes)
-    while pending:
-        route = pending.pop(0)
-        if isinstance(route, APIRoute):
-            found.append(route)
-        else:
-            pending.extend(getattr(route, "routes", ()))
+    for route in (route for router in ROUTERS for route in router.routes):
+        calls = [dependant.call for dependant in _flattened(route.dependant)] if isinstance(route, APIRoute) else []
+        if not any(call is nobody or isinstance(call, NeedsRole | NeedsSession) for call in calls):
+            raise TypeError(f"{getattr(route, 'path', route)} says neither which role it needs nor that it is open")
+        assert isinstance(route, APIRoute)
+        found.append(route)
     return found
 
 
@@ -108,7 +107,7 @@ class SafeHeaders:
 
 
 def _answer(request: Request, problem: Problem) -> Response:
-    if request.url.path == "/console" or request.url.path.startswith("/console/"):
+    if request.url.path in ("/console", "/docs") or request.url.path.startswith("/console/"):
         return error_page.render(request, problem)
     return problem_response(request, problem)
 
@@ -124,7 +123,8 @@ async def _wrong_request(request: Request, error: Any) -> Response:
 
 async def _http_exception(request: Request, error: Any) -> Response:
     words = {404: "There is no such path.", 405: "This path does not take that method."}
-    problem = Problem(error.status_code, "NotFound" if error.status_code == 404 else "Refused", words.get(error.status_code, "Refused."))
+    code = "NotFound" if error.status_code == 404 else "Refused"
+    problem = Problem(error.status_code, code, words.get(error.status_code, "Refused."))
     problem.headers.update(error.headers or {})
     return _answer(request, problem)
 

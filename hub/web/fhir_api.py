@@ -36,6 +36,7 @@ LogicalId = Annotated[str, Path(alias="id", description="Logical id")]
 FHIR_JSON = "application/fhir+json"
 _JSON_TYPES = frozenset({FHIR_JSON, "application/json", "text/json", "json", "application/*", "*/*"})
 _SEARCHED = frozenset(name for name, resource in TYPES.items() if resource.searched)
+_EXTENSIONS = {"application/pdf": "pdf", "text/xml": "xml", "application/xml": "xml", "text/plain": "txt"}
 _SUMMARIES = frozenset({"count", "false"})
 
 
@@ -67,11 +68,11 @@ async def read_binary(request: Request, caller: Reader, logical_id: LogicalId) -
     if _asks_for_fhir_json(request):
         return _resource(found.as_fhir(), request)
     as_shown = "inline" if found.content_type == "application/pdf" else "attachment"
-    extension = {"application/pdf": "pdf", "text/xml": "xml", "application/xml": "xml", "text/plain": "txt"}.get(found.content_type, "bin")
+    extension = _EXTENSIONS.get(found.content_type, "bin")
     return Response(found.data, headers={
         "Content-Type": found.content_type, "Content-Disposition": f'{as_shown}; filename="{found.id}.{extension}"',
-        "Content-Security-Policy": "default-src 'none'; sandbox", "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store",
-        "ETag": 'W/"1"',
+        "Content-Security-Policy": "default-src 'none'; sandbox", "X-Content-Type-Options": "nosniff",
+        "Cache-Control": "no-store", "ETag": 'W/"1"',
     })
 
 
@@ -106,8 +107,8 @@ async def history(request: Request, caller: Reader, kind: Kind, logical_id: Logi
     asked, viewer = list(request.query_params.multi_items()), viewer_of(caller)
     unknown = sorted({name for name, _ in asked} - {"_count", "after", "_format", "_pretty"})
     _refuse_when_strict(request, unknown)
-    count, after = _count(asked, 50), request.query_params.get("after", "")
-    found = await _searched(request, lambda tx: queries.history(tx, kind, logical_id, viewer=viewer, count=max(count, 1), after=after))
+    count, after = max(_count(asked, 50), 1), request.query_params.get("after", "")
+    found = await _searched(request, lambda tx: queries.history(tx, kind, logical_id, viewer=viewer, count=count, after=after))
     if found is None:
         raise _absent()
     await trail_of(request).note(audit_entry(
@@ -115,7 +116,7 @@ async def history(request: Request, caller: Reader, kind: Kind, logical_id: Logi
         count=len(found.entries),
     ))
     base = _base(request)
-    return json_response(_bundle("history", f"{base}/{kind}/{logical_id}/_history", asked, unknown, found, [
+    return json_response(_bundle("history", f"{base}/{kind}/{logical_id}/_history", asked, unknown, found=found, entries=[
         {
             "fullUrl": f"{base}/{kind}/{one['id']}", "resource": one,
             "request": {"method": "POST" if one["meta"]["versionId"] == "1" else "PUT", "url": f"{kind}/{one['id']}"},
@@ -148,7 +149,7 @@ async def _search(request: Request, caller: Principal, kind: str, asked: Sequenc
     _refuse_when_strict(request, unknown)
     await trail_of(request).note(*_search_rows(caller, kind, asked, found))
     base = _base(request)
-    return json_response(_bundle("searchset", f"{base}/{kind}", asked, unknown, found, [
+    return json_response(_bundle("searchset", f"{base}/{kind}", asked, unknown, found=found, entries=[
         {"fullUrl": f"{base}/{kind}/{one['id']}", "resource": one, "search": {"mode": "match"}} for one in found.entries
     ]), media_type=FHIR_JSON)
 
@@ -190,7 +191,8 @@ def _search_rows(caller: Principal, kind: str, asked: Sequence[tuple[str, str]],
 
 
 def _bundle(
-    kind: str, address: str, asked: Sequence[tuple[str, str]], unknown: Sequence[str], found: Page, entries: list[dict[str, Any]],
+    kind: str, address: str, asked: Sequence[tuple[str, str]], unknown: Sequence[str], *, found: Page,
+    entries: list[dict[str, Any]],
 ) -> dict[str, Any]:
     understood = [(name, value) for name, value in asked if name not in unknown]
     links = [{"relation": "self", "url": _address(address, understood)}]
@@ -249,13 +251,18 @@ def _json_is_wanted(request: Request, asked_format: str = "") -> None:
         Problem: 406 when only others are taken.
     """
     wanted = asked_format or request.query_params.get("_format", "") or request.headers.get("accept", "") or "*/*"
-    if not any(part.split(";")[0].strip().lower().replace(" ", "+") in _JSON_TYPES for part in wanted.split(",")):
+    if not _media_types(wanted) & _JSON_TYPES:
         raise Problem(406, "JsonOnly", f"This server answers {FHIR_JSON}.")
 
 
 def _asks_for_fhir_json(request: Request) -> bool:
     asked = request.query_params.get("_format", "") or request.headers.get("accept", "")
-    return any(part.split(";")[0].strip().lower().replace(" ", "+") in (FHIR_JSON, "application/json", "json") for part in asked.split(","))
+    return bool(_media_types(asked) & {FHIR_JSON, "application/json", "json"})
+
+
+def _media_types(text: str) -> set[str]:
+    """The media types of an Accept header or `_format`, where a plus sign may have come as a blank."""
+    return {part.split(";")[0].strip().lower().replace(" ", "+") for part in text.split(",")}
 
 
 def _etag(resource: Mapping[str, Any]) -> str:

@@ -8,7 +8,8 @@ from typing import Any
 SEARCH_PARAMETERS = {
     "Patient": {"identifier": "token", "family": "string", "given": "string", "birthdate": "date", "gender": "token"},
     "Encounter": {
-        "identifier": "token", "patient": "reference", "subject": "reference", "patient.identifier": "token", "status": "token", "date": "date",
+        "identifier": "token", "patient": "reference", "subject": "reference", "patient.identifier": "token", "status": "token",
+        "date": "date",
     },
     "DocumentReference": {
         "identifier": "token", "patient": "reference", "subject": "reference", "patient.identifier": "token", "status": "token",
@@ -48,7 +49,7 @@ def capability_statement(base: str, version: str, name: str) -> dict[str, Any]:
         "software": {"name": "Vaguemestre", "version": version}, "implementation": {"description": name, "url": base},
         "rest": [{
             "mode": "server",
-            "documentation": "Read only: the record is written by messages. Prefer: handling=strict refuses unknown search parameters.",
+            "documentation": "Read only: messages write the record. Prefer: handling=strict refuses unknown search parameters.",
             "security": {"cors": False, "description": "Bearer token with the role professional; every read is audited."},
             "resource": [_resource(kind, kept) for kind, kept in TYPES.items()],
         }],
@@ -56,7 +57,8 @@ def capability_statement(base: str, version: str, name: str) -> dict[str, Any]:
 
 
 def _resource(kind: str, kept: Kept) -> dict[str, Any]:
-    interactions = ["read", *(["vread", "history-instance"] if kept.versioned else []), *(["search-type"] if kept.searched else [])]
+    versions, searches = ["vread", "history-instance"] if kept.versioned else [], ["search-type"] if kept.searched else []
+    interactions = ["read", *versions, *searches]
     resource: dict[str, Any] = {
         "type": kind, "documentation": kept.documentation, "interaction": [{"code": code} for code in interactions],
         "versioning": "versioned" if kept.versioned else "no-version", "readHistory": kept.versioned,

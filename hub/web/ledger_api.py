@@ -36,6 +36,7 @@ _ACK_STATUS = {b"AA": 200, b"CA": 200, b"AE": 422, b"CE": 422, b"AR": 503, b"CR"
 async def list_messages(
     request: Request,
     caller: Operator,
+    *,
     control_id: Annotated[str, Query(description="MSH-10")] = "",
     source: Annotated[str, Query(description="Name of the [[source]]")] = "",
     type: Annotated[str, Query(description="MSH-9: ADT^A01")] = "",
@@ -59,7 +60,9 @@ async def show_message(request: Request, caller: Operator, uid: MessageId) -> Re
     return json_response(found(await services_of(request).store.read(lambda tx: queries.show_message(tx, uid))))
 
 
-@router.get("/messages/{id}/body", summary="The exact bytes, audited", responses={200: {"content": {"application/octet-stream": {}}}})
+@router.get(
+    "/messages/{id}/body", summary="The exact bytes, audited", responses={200: {"content": {"application/octet-stream": {}}}},
+)
 async def message_body(request: Request, caller: Operator, uid: MessageId) -> Response:
     if caller.masked:
         raise Problem(403, "MaskedToken", "This token may see codes and structure, not the bytes of a message.")
@@ -98,7 +101,8 @@ async def discard_message(request: Request, caller: Operator, uid: MessageId) ->
     wished = await optional_json(request)
     only_known_keys(wished, "reason")
     services = services_of(request)
-    await act(request, caller, "message.discard", f"message/{known_id(uid)}", services.operations.discard(uid), **reason_of(wished))
+    target, reason = f"message/{known_id(uid)}", reason_of(wished)
+    await act(request, caller, "message.discard", target, services.operations.discard(uid), **reason)
     return json_response(found(await services.store.read(lambda tx: queries.show_message(tx, uid))))
 
 
@@ -106,6 +110,7 @@ async def discard_message(request: Request, caller: Operator, uid: MessageId) ->
 async def list_deliveries(
     request: Request,
     caller: Operator,
+    *,
     state: Annotated[str | None, Query(description=" ".join(DeliveryState))] = None,
     destination: Annotated[str, Query(description="record, dmp, mssante:<address>, or a [[destination]]")] = "",
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
@@ -125,9 +130,8 @@ async def list_deliveries(
 async def retry_delivery(request: Request, caller: Operator, uid: DeliveryId) -> Response:
     wished = await optional_json(request)
     only_known_keys(wished, "reason")
-    await act(
-        request, caller, "delivery.retry", f"delivery/{known_id(uid)}", services_of(request).operations.retry(uid), **reason_of(wished),
-    )
+    target, reason = f"delivery/{known_id(uid)}", reason_of(wished)
+    await act(request, caller, "delivery.retry", target, services_of(request).operations.retry(uid), **reason)
     return await _delivery(request, uid)
 
 
@@ -135,9 +139,8 @@ async def retry_delivery(request: Request, caller: Operator, uid: DeliveryId) ->
 async def skip_delivery(request: Request, caller: Operator, uid: DeliveryId) -> Response:
     wished = await optional_json(request)
     only_known_keys(wished, "reason")
-    await act(
-        request, caller, "delivery.skip", f"delivery/{known_id(uid)}", services_of(request).operations.skip(uid), **reason_of(wished),
-    )
+    target, reason = f"delivery/{known_id(uid)}", reason_of(wished)
+    await act(request, caller, "delivery.skip", target, services_of(request).operations.skip(uid), **reason)
     return await _delivery(request, uid)
 
 
@@ -152,11 +155,10 @@ async def file_receipt(request: Request, caller: Operator, uid: DeliveryId) -> R
     if not all(text is None or (isinstance(text, str) and len(text) <= 200) for text in (code, detail)):
         raise Problem(400, "WrongBody", "code and detail are texts of at most 200 characters.")
     at_us = _instant(told.get("at"))
-    receipt = Receipt(kind, positive, services_of(request).store.now_us() if at_us is None else at_us, code or "", detail or "")
-    await act(
-        request, caller, "delivery.receipt", f"delivery/{known_id(uid)}", services_of(request).operations.file_receipt(uid, receipt),
-        kind=kind, positive=positive, code=code,
-    )
+    services, target = services_of(request), f"delivery/{known_id(uid)}"
+    receipt = Receipt(kind, positive, services.store.now_us() if at_us is None else at_us, code or "", detail or "")
+    deed = services.operations.file_receipt(uid, receipt)
+    await act(request, caller, "delivery.receipt", target, deed, kind=kind, positive=positive, code=code)
     return await _delivery(request, uid, 201)
 
 
@@ -164,6 +166,7 @@ async def file_receipt(request: Request, caller: Operator, uid: DeliveryId) -> R
 async def list_lanes(
     request: Request,
     caller: Operator,
+    *,
     blocked: Annotated[bool | None, Query(description="Only lanes that are held")] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
 ) -> Response:
@@ -173,7 +176,9 @@ async def list_lanes(
 
 @router.post(
     "/hl7", tags=["messages in"], summary="Hand in one HL7 v2 message (ER7), get its acknowledgement",
-    responses={200: {"content": {"application/hl7-v2": {}}, "description": "AA"}, 422: {"description": "AE"}, 503: {"description": "AR"}},
+    responses={
+        200: {"content": {"application/hl7-v2": {}}, "description": "AA"}, 422: {"description": "AE"}, 503: {"description": "AR"},
+    },
 )
 async def take_hl7(request: Request, caller: System) -> Response:
     services = services_of(request)

@@ -13,9 +13,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 _TITLES = {
-    400: "Bad request", 401: "Not signed in", 403: "Not allowed", 404: "Not found", 405: "Method not allowed", 406: "Not acceptable",
-    409: "Not possible in this state", 410: "Gone", 413: "Too large", 415: "Unsupported media type", 429: "Too many failed attempts",
-    500: "The hub failed", 503: "Not available now",
+    400: "Bad request", 401: "Not signed in", 403: "Not allowed", 404: "Not found", 405: "Method not allowed",
+    406: "Not acceptable", 409: "Not possible in this state", 410: "Gone", 413: "Too large", 415: "Unsupported media type",
+    429: "Too many failed attempts", 500: "The hub failed", 503: "Not available now",
 }
 _ISSUES = {
     400: "invalid", 401: "login", 403: "forbidden", 404: "not-found", 405: "not-supported", 406: "not-supported", 409: "conflict",

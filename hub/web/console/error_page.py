@@ -20,4 +20,6 @@ def render(request: Request, problem: Problem) -> Response:
         return RedirectResponse(f"/console/sign-in?next={quote(wanted, safe='')}", 303, headers={"Cache-Control": "no-store"})
     words = words_of(request)
     sentence = words(f"problem.{problem.code}") if words.has(f"problem.{problem.code}") else problem.sentence
-    return page(request, "problem.html", status=problem.status, headers=problem.headers, words=words, problem=problem, sentence=sentence)
+    return page(
+        request, "problem.html", status=problem.status, headers=problem.headers, words=words, problem=problem, sentence=sentence,
+    )

@@ -19,7 +19,8 @@ def masked_patients(tx: Transaction, patients: set[str]) -> dict[str, str]:
     shown: dict[str, str] = {}
     if numbers:
         for patient_id, value in tx.rows_in(
-            "SELECT patient_id, value FROM patient_identifier WHERE patient_id IN ({keys}) AND kind <> 'INS' ORDER BY since DESC", numbers,
+            "SELECT patient_id, value FROM patient_identifier WHERE patient_id IN ({keys}) AND kind <> 'INS' ORDER BY since DESC",
+            numbers,
         ):
             shown[uid_text(patient_id)] = tail(str(value))
     return shown
@@ -54,6 +55,11 @@ def counts_by_state(tx: Transaction) -> dict[str, int]:
     return counted
 
 
+def recent_sources(tx: Transaction) -> list[str]:
+    """The sources of the latest messages, for the filter."""
+    return sorted({row[0] for row in tx.rows("SELECT source FROM message ORDER BY id DESC LIMIT 500")})
+
+
 def received_since(tx: Transaction, since_us: int) -> int:
     """Messages that came in since then, counted to just above the cap."""
     row = tx.row("SELECT count(*) FROM (SELECT 1 FROM message WHERE id >= ? LIMIT ?) t", since_us // 1000 << 16, CAP + 1)
@@ -64,10 +70,13 @@ def waiting(tx: Transaction) -> list[Json]:
     """Open deliveries by destination: how many in which state, since when, how many lanes are held and why."""
     found: dict[str, Json] = {}
     for destination, state, n, oldest in tx.rows(
-        "SELECT destination, state, count(*), min(id) FROM (SELECT destination, state, id FROM delivery WHERE state <> 'DELIVERED' "
-        "AND state IN ('QUEUED','WAITING','SENDING','UNSURE') LIMIT ?) t GROUP BY destination, state", CAP + 1,
+        "SELECT destination, state, count(*), min(id) FROM (SELECT destination, state, id FROM delivery "
+        "WHERE state <> 'DELIVERED' AND state IN ('QUEUED','WAITING','SENDING','UNSURE') LIMIT ?) t GROUP BY destination, state",
+        CAP + 1,
     ):
-        entry = found.setdefault(destination, {"destination": destination, "count": 0, "states": {}, "oldest": oldest, "held": 0, "lanes": 0, "why": ""})
+        entry = found.setdefault(destination, {
+            "destination": destination, "count": 0, "states": {}, "oldest": oldest, "held": 0, "lanes": 0, "why": "",
+        })
         entry["count"] += n
         entry["states"][state] = n
         entry["oldest"] = min(entry["oldest"], oldest)
@@ -83,7 +92,8 @@ def stuck_lanes(tx: Transaction, limit: int = 8) -> list[Json]:
     """Lanes that are held or delayed, oldest first, each with the message of its head."""
     lanes: list[Json] = queries.find_lanes(tx, blocked=True, limit=limit)["items"]
     for lane in lanes:
-        row = tx.row("SELECT message_id, last_error FROM delivery WHERE id = ?", uid_number(lane["head"])) if lane["head"] else None
+        head = uid_number(lane["head"]) if lane["head"] else 0
+        row = tx.row("SELECT message_id, last_error FROM delivery WHERE id = ?", head)
         lane["message"] = uid_text(row[0]) if row else None
         lane["last_error"] = row[1] if row else None
     return lanes
@@ -113,7 +123,8 @@ def behind_in_lane(tx: Transaction, message: Json) -> dict[str, int]:
     for delivery in message["deliveries"]:
         if delivery["state"] in ("QUEUED", "WAITING"):
             row = tx.row(
-                "SELECT count(*) FROM (SELECT 1 FROM delivery WHERE lane = ? AND id < ? AND state IN ('QUEUED','WAITING','SENDING','UNSURE') LIMIT 1000) t",
+                "SELECT count(*) FROM (SELECT 1 FROM delivery WHERE lane = ? AND id < ? "
+                "AND state IN ('QUEUED','WAITING','SENDING','UNSURE') LIMIT 1000) t",
                 delivery["lane"], uid_number(delivery["id"]),
             )
             waits[delivery["id"]] = int(row[0]) if row else 0

@@ -92,9 +92,11 @@ def _told(message: dict[str, Any], seen: dict[str, Any], words: Words, *, reveal
     """What the page says about a message, in the reader's language."""
     for delivery in message["deliveries"]:
         delivery["name"] = states.shown_destination(delivery["destination"])
+        delivery["updated"] = story.microseconds(delivery["updated_at"])
         delivery["acts"] = states.delivery_acts(delivery)
-        delivery["reason"] = story.reason_text(words, (delivery["lane_state"] or {}).get("blocked_reason") or delivery["last_error"])
-        delivery["until"] = story.microseconds((delivery["lane_state"] or {}).get("not_before"))
+        lane = delivery["lane_state"] or {}
+        delivery["reason"] = story.reason_text(words, lane.get("blocked_reason") or delivery["last_error"])
+        delivery["until"] = story.microseconds(lane.get("not_before"))
         delivery["behind"] = seen["behind"].get(delivery["id"], 0)
         for attempt in delivery["attempt_list"]:
             attempt["start"] = story.microseconds(attempt["started_at"])
@@ -106,7 +108,8 @@ def _told(message: dict[str, Any], seen: dict[str, Any], words: Words, *, reveal
         "message": message, "shown_state": states.shown_state(message), "sentence": story.sentence(message, words),
         "story": story.tell(message, words), "received": story.microseconds(message["received_at"]),
         "kind": words(f"type.{message['type']}") if words.has(f"type.{message['type']}") else "",
-        "segments": segments.view(body, message["charset"], revealed=revealed) if body is not None else None, "pruned": body is None,
+        "segments": segments.view(body, message["charset"], revealed=revealed) if body is not None else None,
+        "pruned": body is None,
         "unfinished": message["state"] in ("RECEIVED", "ROUTED"),
     }
 
@@ -170,7 +173,8 @@ async def message_act(request: Request, session: Operator, uid: MessageId, name:
     if message is None:
         raise Problem(404, "NotFound", "There is no such message.")
     words, reason = words_of(request), " ".join(fields.get("reason", "").split())
-    offered = {delivery["id"]: delivery["destination"] for delivery in message["deliveries"]}     # a mail address stays off the page
+    # The page offers delivery ids: a mail address, which may hold an INS, stays off it.
+    offered = {delivery["id"]: delivery["destination"] for delivery in message["deliveries"]}
     ticked = [value for key, value in sent if key == "destination"]
     chosen = [offered[key] for key in ticked if key in offered]
     if not MIN_REASON <= len(reason) <= MAX_REASON:
@@ -181,12 +185,13 @@ async def message_act(request: Request, session: Operator, uid: MessageId, name:
         return _back(uid, "twice")
     if name == "reveal":
         return await _reveal(request, session, message, number, reason)
-    await _do(request, session, message, name, fields.get("delivery", ""), chosen, reason)
+    await _do(request, session, message, name, delivery=fields.get("delivery", ""), destinations=chosen, reason=reason)
     return _back(uid, name)
 
 
 async def _do(
-    request: Request, session: Session, message: dict[str, Any], name: str, delivery: str, destinations: Sequence[str], reason: str,
+    request: Request, session: Session, message: dict[str, Any], name: str, *, delivery: str, destinations: Sequence[str],
+    reason: str,
 ) -> None:
     operations, uid = services_of(request).operations, message["id"]
     if name == "replay":

@@ -17,7 +17,7 @@ from hub.store.port import Transaction
 from hub.web import tokens
 from hub.web.access import audit_entry, is_open, refuse_failed, services_of, trail_of
 from hub.web.bodies import form_fields
-from hub.web.console import ledger_view, message_page, states
+from hub.web.console import ledger_view, states
 from hub.web.console.sessions import (
     Session,
     checked_form,
@@ -28,13 +28,12 @@ from hub.web.console.sessions import (
     sessions_of,
     set_cookie,
 )
-from hub.web.console.story import microseconds, reason_text
+from hub.web.console.story import error_text, microseconds, reason_text
 from hub.web.problems import Problem, json_response
 from hub.web.rendering import Words, environment, page, static_files, words_of
 from hub.web.tokens import Principal, Role
 
 router = APIRouter(include_in_schema=False)
-router.include_router(message_page.router)
 Operator = Annotated[Session, needs_session(Role.OPERATOR)]
 
 PAGE_ROWS = 50
@@ -93,11 +92,9 @@ async def enter(request: Request, ticket: str) -> Response:
     """A page that leads on by itself: the strict cookie is not sent on a redirect that another site began."""
     redeemed = services_of(request).tickets.redeem(ticket)
     if redeemed is None:
-        try:
-            refuse_failed(request)
-        except Problem as too_many:
-            raise too_many from None
-        return page(request, "sign_in.html", status=401, note="", error=words_of(request)("sign_in.ticket_used"), next="/console/")
+        refuse_failed(request)
+        error = words_of(request)("sign_in.ticket_used")
+        return page(request, "sign_in.html", status=401, note="", error=error, next="/console/")
     principal = Principal(0, redeemed.name, Role(redeemed.role), redeemed.masked)
     return await _let_in(request, principal, page(request, "enter.html"))
 
@@ -123,7 +120,8 @@ async def sign_out(request: Request) -> Response:
 
 def _safe_next(wanted: str) -> str:
     """A page of this console, never another site."""
-    inside = wanted.startswith("/console/") and "//" not in wanted and "\\" not in wanted and wanted.isprintable()
+    inside = wanted == "/docs" or wanted.startswith("/console/")
+    inside = inside and "//" not in wanted and "\\" not in wanted and wanted.isprintable()
     return wanted if inside and not wanted.startswith(("/console/sign-", "/console/enter")) else "/console/"
 
 
@@ -147,16 +145,20 @@ async def home(request: Request, session: Operator) -> Response:
     for entry in seen["waiting"]:
         entry["age"] = words.gap(max(0, now - uid_ms(entry["oldest"]) * 1000))
         entry["why"] = reason_text(words, entry["why"])
-        entry["shape"] = "lock" if entry["held"] else "wait" if "WAITING" in entry["states"] else "flow"
+        entry["shape"] = next((shape for found, shape in (
+            (entry["states"].get("UNSURE"), "doubt"), (entry["held"], "lock"), (entry["states"].get("WAITING"), "wait"),
+        ) if found), "flow")
     for lane in seen["lanes"]:
         head_at = microseconds(lane["head_at"])
         lane["age"] = words.gap(max(0, now - head_at)) if head_at else ""
         lane["why"] = reason_text(words, lane["blocked_reason"] or lane["last_error"])
         lane["until"] = microseconds(lane["not_before"])
+    seen["counts"]["TO_DECIDE"] = sum(entry["states"].get("UNSURE", 0) for entry in seen["waiting"])
     need = sum(seen["counts"][state] for state in states.NEEDS_A_PERSON)
     held = sum(entry["held"] for entry in seen["waiting"])
     return page(
-        request, "home.html", words=words, session=session, here="home", now=now, need=need, held=held, rows=rows_of(seen["recent"], words),
+        request, "home.html", words=words, session=session, here="home", now=now, need=need, held=held,
+        rows=rows_of(seen["recent"], words),
         **{key: seen[key] for key in ("counts", "hour", "day", "waiting", "lanes")},
     )
 
@@ -170,8 +172,7 @@ async def list_messages(request: Request, session: Operator) -> Response:
     services, words = services_of(request), words_of(request)
 
     def look(tx: Transaction) -> tuple[Any, Any, Any]:
-        sources = [row[0] for row in tx.rows("SELECT DISTINCT source FROM (SELECT source FROM message ORDER BY id DESC LIMIT 500) t ORDER BY source")]
-        return ledger_view.page_of_messages(tx, wanted), ledger_view.counts_by_state(tx), sources
+        return ledger_view.page_of_messages(tx, wanted), ledger_view.counts_by_state(tx), ledger_view.recent_sources(tx)
 
     found, counts, sources = await services.store.read(look)
     newest = uid_number(found["items"][0]["id"]) if found["items"] else 0
@@ -193,7 +194,7 @@ async def new_messages(request: Request, session: Operator) -> Response:
     wanted, _ = _filter(request)
     last = request.query_params.get("last", "0")
     uids = [uid for uid in request.query_params.get("open", "").split(",") if uid][:PAGE_ROWS]
-    if not last.isdigit() or len(last) > 19:
+    if not (last.isascii() and last.isdigit()) or len(last) > 19:
         raise Problem(400, "WrongParameter", "last is a number.")
     services, words = services_of(request), words_of(request)
 
@@ -202,12 +203,15 @@ async def new_messages(request: Request, session: Operator) -> Response:
         return ledger_view.newer_than(tx, wanted, int(last)), [message for message in shown if message]
 
     new, changed = await services.store.read(look)
-    row = environment().get_template("row.html").module
+    row: Any = environment().get_template("row.html").module
     now = services.store.now_us()
     return json_response({
         "new": new, "label": words.plural("list.new_one", new), "at": words.time(now),
         "rows": {
-            message["id"]: {"state": row.state_cell(words, message), "deliveries": row.deliveries_cell(words, message), "open": message["open"]}  # type: ignore[attr-defined]
+            message["id"]: {
+                "state": row.state_cell(words, message), "deliveries": row.deliveries_cell(words, message),
+                "open": message["open"],
+            }
             for message in rows_of({"items": changed}, words)
         },
     })
@@ -235,9 +239,11 @@ async def search(request: Request, session: Operator) -> Response:
 def _filter(request: Request) -> tuple[queries.MessageFilter, dict[str, str]]:
     """The list's filter, and the query parameters that it stands for."""
     asked = request.query_params
-    chosen = {name: asked[name].strip() for name in ("state", "source", "type", "control_id", "since", "patient") if asked.get(name, "").strip()}
+    names = ("state", "source", "type", "control_id", "since", "patient")
+    chosen = {name: asked[name].strip() for name in names if asked.get(name, "").strip()}
     since, after, state = chosen.get("since", ""), asked.get("after", ""), chosen.get("state", "")
-    if (since and since not in PERIODS_S) or (state and state not in set(MessageState)) or (after and not (after.isdigit() and len(after) < 20)):
+    wrong_cursor = after and not (after.isascii() and after.isdigit() and len(after) < 20)
+    if (since and since not in PERIODS_S) or (state and state not in set(MessageState)) or wrong_cursor:
         raise Problem(400, "WrongParameter", "Not understood: state, since or after.")
     try:
         patient_id = uid_number(chosen["patient"]) if "patient" in chosen else None
@@ -266,15 +272,17 @@ def rows_of(found: dict[str, Any], w: Words) -> list[dict[str, Any]]:
     """The messages of a page as its rows show them."""
     rows = []
     for message in found["items"]:
-        error, failing = message["ack"]["error"], [
-            delivery for delivery in message["deliveries"] if delivery["state"] not in ("DELIVERED", "CANCELLED") and delivery["last_error"]
+        error = message["ack"]["error"]
+        failing = [
+            delivery for delivery in message["deliveries"]
+            if delivery["state"] not in ("DELIVERED", "CANCELLED") and delivery["last_error"]
         ]
         if error:
-            reason = f"{message['ack']['code']} {error.get('code', '')} {error.get('at', '')} : {error.get('text', '')}"
+            reason = f"{message['ack']['code']} {error_text(error)}"
         elif failing:
-            reason = f"{states.shown_destination(failing[-1]['destination'])} : {reason_text(w, failing[-1]['last_error'])}"
+            reason = f"{failing[-1]['destination'].partition(':')[0]} : {reason_text(w, failing[-1]['last_error'])}"
         elif message["findings"]:
-            reason = f"{message['findings'][0].get('at', '')} : {message['findings'][0].get('text', '')}".strip(" :")
+            reason = error_text({**message["findings"][0], "code": ""})
         else:
             reason = ""
         received = microseconds(message["received_at"]) or 0

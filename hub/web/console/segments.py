@@ -82,7 +82,8 @@ def _shortened(line: bytes, charset: str) -> str:
     if len(line) > MAX_FIELD:
         separator = b"|" if b"|" in line[:8] else line[3:4]
         line = separator.join(
-            part if len(part) <= MAX_FIELD else b"^".join(_elided(piece) for piece in part.split(b"^")) for part in line.split(separator)
+            part if len(part) <= MAX_FIELD else b"^".join(_elided(piece) for piece in part.split(b"^"))
+            for part in line.split(separator)
         )
         line = line[:8 * MAX_FIELD]
     try:
@@ -124,7 +125,8 @@ def _segment(name: str, rank: str, segment: Any, separators: _Separators, reveal
             pieces_of_field: list[tuple[Piece, ...]] = [(Piece(raw),)]
         else:
             pieces_of_field = [
-                _repetition(name, number, repetition, segment, separators, revealed) for repetition in raw.split(separators.repetition)
+                _repetition(name, number, repetition, segment, separators, revealed=revealed)
+                for repetition in raw.split(separators.repetition)
             ]
         for n, pieces in enumerate(pieces_of_field, 1):
             many = len(pieces_of_field) > 1
@@ -134,7 +136,8 @@ def _segment(name: str, rank: str, segment: Any, separators: _Separators, reveal
                 line.extend(pieces)
             place = f"{name}-{number}" + (f" [{n}]" if many else "")
             fields.append(FieldView(number, place, names.get(number, ("", "")), _readable(pieces)))
-        short[number] = next((piece.text for piece in reversed(_first_components(pieces_of_field[0])) if piece.kind == ""), "")
+        first = [piece.text for piece in _first_components(pieces_of_field[0]) if piece.kind == ""]
+        short[number] = separators.component.join(first) if name == "MSH" else first[-1] if first else ""
     if name == "MSH":
         line[1:2] = [Piece(separators.field, "sep")]
     summary = " · ".join(short[number] for number in _summary(name) if short.get(number))
@@ -154,10 +157,13 @@ def _first_components(pieces: tuple[Piece, ...]) -> list[Piece]:
 
 
 def _repetition(
-    name: str, number: int, raw: str, segment: Any, separators: _Separators, revealed: bool,
+    name: str, number: int, raw: str, segment: Any, separators: _Separators, *, revealed: bool,
 ) -> tuple[Piece, ...]:
     components = raw.split(separators.component)
-    shown = frozenset(range(1, len(components) + 1)) if revealed or raw == '""' else _shown(name, number, components, segment, separators)
+    if revealed or raw == '""':
+        shown = frozenset(range(1, len(components) + 1))
+    else:
+        shown = _shown(name, number, components, segment, separators)
     pieces: list[Piece] = []
     for n, component in enumerate(components, 1):
         if n > 1:
@@ -178,7 +184,7 @@ def _repetition(
 
 def tail(number: str) -> str:
     """A patient number with its last four characters kept, fewer when it is short."""
-    kept = min(4, len(number) // 3)
+    kept = min(4, len(number) // 2)
     return "••••" + (number[-kept:] if kept else "")
 
 
@@ -201,7 +207,7 @@ def _text(segment: Any, number: int) -> str:
 
 def _readable(pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:
     """Pieces without the runs of separators at both ends."""
-    kept = list(pieces)
+    kept = [piece for n, piece in enumerate(pieces) if piece.kind != "sep" or pieces[n - 1:n] != (piece,)]
     while kept and kept[-1].kind == "sep":
         kept.pop()
     while kept and kept[0].kind == "sep":

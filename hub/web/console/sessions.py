@@ -79,7 +79,8 @@ class Sessions:
     def reveal(self, session: Session, message_id: int) -> None:
         """Show this message's values to this session for ten minutes."""
         now = self._clock()
-        session.revealed = {number: until for number, until in session.revealed.items() if until > now} | {message_id: now + REVEAL_S}
+        session.revealed = {number: until for number, until in session.revealed.items() if until > now}
+        session.revealed[message_id] = now + REVEAL_S
 
     def minutes_revealed(self, session: Session, message_id: int) -> int:
         """Minutes left in which the values may be shown; 0 when they may not."""

@@ -8,17 +8,9 @@ from hub.model.states import DELIVERY_STATES, MESSAGE_STATES, DeliveryEvent, Del
 
 Json = dict[str, Any]
 
-MESSAGE_SHAPES = {
-    "RECEIVED": "flow", "ROUTED": "flow", "DONE": "ok", "PARTIAL": "fail", "REFUSED": "fail", "SET_ASIDE": "aside", "NO_ROUTE": "aside",
-    "DISCARDED": "off", "TO_DECIDE": "doubt",
-}
-DELIVERY_SHAPES = {
-    "QUEUED": "flow", "WAITING": "wait", "SENDING": "flow", "UNSURE": "doubt", "DELIVERED": "ok", "REFUSED": "fail", "DEAD": "fail",
-    "CANCELLED": "off",
-}
 OPEN = frozenset({"QUEUED", "WAITING", "SENDING", "UNSURE"})
 FAILED = frozenset({"REFUSED", "DEAD"})
-NEEDS_A_PERSON = ("SET_ASIDE", "NO_ROUTE", "PARTIAL")
+NEEDS_A_PERSON = ("TO_DECIDE", "SET_ASIDE", "NO_ROUTE", "PARTIAL")
 
 
 def shown_state(message: Json) -> str:

@@ -41,6 +41,12 @@ def reason_text(w: Words, reason: str | None) -> str:
     return w(f"reason.{reason}") if w.has(f"reason.{reason}") else reason
 
 
+def error_text(error: Json) -> str:
+    """Code, place and sentence of an `ack.error` or a finding; the sentence often begins with its place."""
+    code, at, text = (str(error.get(key) or "") for key in ("code", "at", "text"))
+    return " ".join(part for part in (code, "" if text.startswith(at) else at, text) if part)
+
+
 def tell(message: Json, w: Words) -> list[Event]:
     """Received, kept, acknowledged, routed, each attempt and receipt, what it waits for now."""
     events = _arrival(message, w)
@@ -73,7 +79,7 @@ def _arrival(message: Json, w: Words) -> list[Event]:
         error = ack["error"] or {}
         events.append(Event(
             received, "fail", w("message.refused", code=ack["code"]), handed,
-            note=f"{error.get('code', '')} {error.get('at', '')} : {error.get('text', '')}".strip(" :"),
+            note=error_text(error),
         ))
     else:
         events.append(Event(received, "aside" if ack["state"] == "LOST" else "ok", w("message.acked", code=ack["code"]), handed))
@@ -91,7 +97,8 @@ def _arrival(message: Json, w: Words) -> list[Event]:
 def _attempts(delivery: Json, w: Words) -> list[Event]:
     name, attempts = shown_destination(delivery["destination"]), delivery["attempt_list"]
     if not attempts and delivery["state"] == "DELIVERED":
-        return [Event(microseconds(delivery["updated_at"]), "ok", w("message.in_transaction", destination=name))]
+        title = w("message.in_record") if name == "record" else w("message.in_transaction", destination=name)
+        return [Event(microseconds(delivery["updated_at"]), "ok", title)]
     events, folded = [], range(0)
     if len(attempts) > FOLD_ABOVE:
         folded = range(FOLD_FIRST, len(attempts) - FOLD_LAST)
@@ -102,10 +109,10 @@ def _attempts(delivery: Json, w: Words) -> list[Event]:
             continue
         started, ended = microseconds(attempt["started_at"]) or 0, microseconds(attempt["ended_at"]) or 0
         key = f"message.attempt_{attempt['outcome']}"
-        title = w(key, destination=name) if w.has(key) else w("message.attempt_other", destination=name, outcome=attempt["outcome"])
+        key = key if w.has(key) else "message.attempt_other"
         events.append(Event(
-            ended, _SHAPES.get(attempt["outcome"], "flow"), title, w("message.attempt_n", n=attempt["n"], gap=w.gap(max(0, ended - started))),
-            note=reason_text(w, attempt["error"]),
+            ended, _SHAPES.get(attempt["outcome"], "flow"), w(key, destination=name, outcome=attempt["outcome"]),
+            w("message.attempt_n", n=attempt["n"], gap=w.gap(max(0, ended - started))), note=reason_text(w, attempt["error"]),
         ))
     return events
 
@@ -130,7 +137,8 @@ def _present(delivery: Json, w: Words) -> list[Event]:
         reason = reason_text(w, lane.get("blocked_reason") or delivery["last_error"])
         title = w("message.waits_for", destination=name, reason=reason) if reason else w("message.waits", destination=name)
         until = microseconds(lane.get("not_before"))
-        return [Event(None, "wait" if state == "WAITING" else "flow", title, w("message.waits_retry", at=w.time(until)) if until else "")]
+        again = w("message.waits_retry", at=w.time(until)) if until else ""
+        return [Event(None, "wait" if state == "WAITING" else "flow", title, again)]
     if state == "CANCELLED":
         return [Event(None, "off", w("message.cancelled", destination=name))]
     if state == "REFUSED" and not delivery["attempt_list"]:
@@ -154,13 +162,21 @@ def sentence(message: Json, w: Words) -> str:
         ("cancelled", [d for d in deliveries if d["state"] == "CANCELLED"]),
     ]
     for key, members in groups:
-        if members:
-            names = [w("sentence.record") if d["destination"] == "record" else shown_destination(d["destination"]) for d in members]
+        elsewhere = [d for d in members if d["destination"] != "record" or key != "delivered"]
+        if len(elsewhere) < len(members):
+            parts.append(w("sentence.in_record"))
+        if elsewhere:
+            shown = (shown_destination(d["destination"]) for d in elsewhere)
+            names = [w("sentence.record") if name == "record" else name for name in shown]
             text = w(f"sentence.{'open_n' if key == 'open' and len(names) > 1 else key}", names=_joined(names, w))
-            reasons = sorted({reason_text(w, (d.get("lane_state") or {}).get("blocked_reason") or d["last_error"]) for d in members} - {""})
-            parts.append(text + (f" ({'; '.join(reasons)})" if reasons and key in ("open", "failed") else ""))
+            reasons = sorted({_reason(d, w) for d in elsewhere} - {""}) if key in ("open", "failed") else []
+            parts.append(text + (f" ({'; '.join(reasons)})" if reasons else ""))
     text = "\u00a0; ".join(parts) if w.language == "fr" else "; ".join(parts)
     return text[:1].upper() + text[1:] + "."
+
+
+def _reason(delivery: Json, w: Words) -> str:
+    return reason_text(w, (delivery.get("lane_state") or {}).get("blocked_reason") or delivery["last_error"])
 
 
 def _latest(deliveries: list[Json]) -> list[Json]:

@@ -6,7 +6,7 @@
   const typing = e => /^(INPUT|TEXTAREA|SELECT)$/.test(e.target.tagName) || e.ctrlKey || e.metaKey || e.altKey;
 
   // ---- keys
-  const rows = () => all("tr.m");
+  const rows = () => all("tr.msg");
   let at = -1;
   const go = step => {
     const list = rows();
@@ -30,7 +30,7 @@
     else if (e.key === "u") $("[data-up]")?.click();
   });
   document.addEventListener("dblclick", e => {
-    const row = e.target.closest("tr.m");
+    const row = e.target.closest("tr.msg");
     if (row && !e.target.closest("a")) $("a.open", row).click();
   });
 
