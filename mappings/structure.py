@@ -30,12 +30,15 @@ class Structure(Protocol):
     @property
     def parses_document(self) -> bool: ...
 
-    def judge(self, message: Message, site: Site) -> tuple[Finding, ...]:
-        """What is worth telling of a message that may be taken; looks nothing up, runs before the acknowledgement.
+    def judge(self, message: Message, site: Site) -> None:
+        """Return when the message may be taken; looks nothing up, runs before the acknowledgement.
 
         Raises:
             MessageRefused: it may not be taken.
         """
+
+    def remarks(self, message: Message, site: Site) -> tuple[Finding, ...]:
+        """What is worth telling of a message that was taken; runs after the acknowledgement."""
 
     def requests(self, message: Message, site: Site) -> tuple[str, ...]:
         """Destinations that the message itself asks for: `dmp`, `mssante:<address>`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -37,6 +38,9 @@ def run_hub(installation: Installation) -> int:
         log.event("hub.listening", seconds=round(time.perf_counter() - began, 3), pid=os.getpid(), environment=installation.site.environment,
                   count=len(hub.sources))
         await hub.start_web()
+        gc.collect()
+        gc.freeze()                  # what the start made stays: collecting looks only at what messages leave behind
+        gc.set_threshold(20_000, 20, 50)
         log.event("hub.ready", seconds=round(time.perf_counter() - began, 3), url=hub.web.url)
         await asyncio.wait({asyncio.ensure_future(stop.wait()), asyncio.ensure_future(hub.failed.wait())}, return_when=asyncio.FIRST_COMPLETED)
         log.event("hub.stopping", reason="broken store" if hub.failed.is_set() else "signal")

@@ -112,7 +112,7 @@ class Receiver:
             new.findings = tuple(self._registry.admit(message, site))
             structure = self._registry.find(message)
             if structure is not None:
-                new.findings += tuple(structure.judge(message, site))
+                structure.judge(message, site)
         except MessageRefused as refusal:
             new.refusal = refusal
         except Exception as error:

@@ -22,7 +22,7 @@ class Recent:
         self._bytes += len(message.raw) + OVERHEAD_BYTES
         while self._bytes > self._limit and self._messages:
             _, gone = self._messages.popitem(last=False)
-            self._bytes -= len(gone.raw) + OVERHEAD_BYTES
+            self._leave(gone)
 
     def get(self, message_id: int) -> Message | None:
         return self._messages.get(message_id)
@@ -30,4 +30,8 @@ class Recent:
     def drop(self, message_id: int) -> None:
         gone = self._messages.pop(message_id, None)
         if gone is not None:
-            self._bytes -= len(gone.raw) + OVERHEAD_BYTES
+            self._leave(gone)
+
+    def _leave(self, message: Message) -> None:
+        self._bytes -= len(message.raw) + OVERHEAD_BYTES
+        message.views.clear()        # they point back at the message: without them it is freed at once

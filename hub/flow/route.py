@@ -46,6 +46,7 @@ class Plan:
     connection: str
     control_id: str = ""
     identity: PatientIdentity | None = None
+    remarks: tuple[Finding, ...] = ()
     targets: tuple[tuple[str, str], ...] = ()           # destination, mapping
     refused: tuple[tuple[str, str], ...] = ()           # destination, reason
     change: RecordChange | None = None
@@ -160,8 +161,9 @@ class Router:
             identity = change.identity
         else:
             identity = self._registry.identity(message, site) if targets else None
+        remarks = tuple(structure.remarks(message, site)) if structure is not None else ()
         return Plan(
-            row.id, row.source, row.connection, message.control_id, identity,
+            row.id, row.source, row.connection, message.control_id, identity, remarks,
             tuple((t.destination, t.mapping) for t in targets if t.destination not in refused),
             tuple((t.destination, refused[t.destination]) for t in targets if t.destination in refused), change,
         )
@@ -188,7 +190,7 @@ class Router:
         rung: set[str] = set()
         for plan in plans_here:
             patient_id, tail, case = lanes[plan.message_id]
-            findings = []
+            findings = list(plan.remarks)
             if case is not None:
                 findings.append(Finding("IDENTITY_CASE", "PID-3", f"a person must look at this identity ({case})"))
             if plan.broke:

@@ -24,8 +24,10 @@ class Adt(AsksForNothing):
     name, version = "adt", "1"
     heavy = parses_document = False
 
-    def judge(self, message: Message, site: Site) -> tuple[Finding, ...]:
+    def judge(self, message: Message, site: Site) -> None:
         judge_pid(message)
+
+    def remarks(self, message: Message, site: Site) -> tuple[Finding, ...]:
         findings = pid_findings(message, site)
         return findings + pv1_findings(message, site) if _event(message) in _OF_THE_STAY else findings
 

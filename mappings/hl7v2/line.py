@@ -7,6 +7,7 @@ HL7's null (`""`) reads as empty; `is_null` tells it from an absent value.
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import cast
 
 from hub.formats.er7 import Message, Segment, Separators, unescape
 from hub.formats.er7.charset import decode
@@ -108,9 +109,14 @@ def _as_text(separators: Separators, codec: str) -> tuple[str, str, str, str, st
 
 
 def line(message: Message, name: str) -> Line | None:
-    """The first segment of that name; None when there is none."""
-    segment = message.first(name)
-    return Line(segment, message) if segment is not None else None
+    """The first segment of that name, cut once a message; None when there is none."""
+    made = message.views.get(name)
+    if made is None:
+        segment = message.first(name)
+        if segment is None:
+            return None
+        made = message.views[name] = Line(segment, message)
+    return cast("Line", made)
 
 
 def lines(message: Message, name: str) -> list[Line]:

@@ -37,7 +37,7 @@ class MdmT02(AsksForNothing):
     name, version = "mdm", "1"
     heavy, parses_document = False, True
 
-    def judge(self, message: Message, site: Site) -> tuple[Finding, ...]:
+    def judge(self, message: Message, site: Site) -> None:
         judge_pid(message)
         txa = line(message, "TXA")
         if txa is None:
@@ -52,6 +52,8 @@ class MdmT02(AsksForNothing):
                 raise SegmentMissing(at="OBX")
             if not list(_contents(message)):
                 raise FieldMissing(at="OBX-5")
+
+    def remarks(self, message: Message, site: Site) -> tuple[Finding, ...]:
         findings = pid_findings(message, site) + pv1_findings(message, site)
         if len(list(_contents(message))) > 1:
             findings += (Finding("SEVERAL_CONTENTS", "OBX", "OBX: several contents under one number; filed beside each other"),)

@@ -6,6 +6,7 @@ Standard: HL7 v2.5.1 §2.A.24 (ED), tables 0191, 0291, 0299.
 from __future__ import annotations
 
 import hashlib
+from typing import cast
 
 from hub.formats.base64_lenient import decode
 from hub.formats.content import text_bytes
@@ -52,9 +53,18 @@ def obx_bytes(obx: Segment, raw: bytes) -> tuple[bytes, int, int]:
 def obx_content(obx: Segment, message: Message) -> ContentRange | None:
     """The document that OBX-5 holds: an ED, or text (TX, FT, ST); None for another type, or an OBX-5 that is empty.
 
+    Decoded once a message: judging and translating ask for the same.
+
     Raises:
         FieldInvalid: an ED that says Base64 and is none (102).
     """
+    view = f"content of line {obx.index}"
+    if view not in message.views:
+        message.views[view] = _content(obx, message)
+    return cast("ContentRange | None", message.views[view])
+
+
+def _content(obx: Segment, message: Message) -> ContentRange | None:
     kind = obx.text(2).upper()
     if kind in TEXT_TYPES:
         start, end = obx.span(5)

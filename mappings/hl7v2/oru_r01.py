@@ -33,8 +33,12 @@ class OruR01(AsksForNothing):
     name, version = "oru", "1"
     heavy, parses_document = False, True
 
-    def judge(self, message: Message, site: Site) -> tuple[Finding, ...]:
+    def judge(self, message: Message, site: Site) -> None:
         judge_pid(message)
+        for obx, _, _ in _documents(message):
+            obx_content(obx, message)
+
+    def remarks(self, message: Message, site: Site) -> tuple[Finding, ...]:
         findings = list(pid_findings(message, site) + pv1_findings(message, site))
         for obx, _, _ in _documents(message):
             if obx_content(obx, message) is None:

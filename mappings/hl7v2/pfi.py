@@ -23,7 +23,6 @@ from mappings.hl7v2.plain_document import visit
 from mappings.hl7v2.pv1 import pv1_encounter, pv1_findings
 
 DMP = "dmp"
-_KEPT_REQUEST_BYTES = 1 << 20
 _MAIL_BODIES = frozenset({"CORPSMAIL_PS", "CORPSMAIL_PATIENT"})
 
 
@@ -36,12 +35,12 @@ class PfiDocument:
     def __init__(self, kind: str, profile: Profile, metas: MetaTable, types: DocumentTypes) -> None:
         self.name = f"{profile.audience}-{kind.partition('^')[0].lower()}-{profile.name}"
         self._profile, self._metas, self._types = profile, metas, types
-        self._last: tuple[Message, Site, PfiRequest] | None = None
 
-    def judge(self, message: Message, site: Site) -> tuple[Finding, ...]:
-        request = self._request(message, site)
-        pfi_checks.judge(request, self._metas)
-        return tuple(_findings(request))
+    def judge(self, message: Message, site: Site) -> None:
+        pfi_checks.judge(self._request(message, site), self._metas)
+
+    def remarks(self, message: Message, site: Site) -> tuple[Finding, ...]:
+        return tuple(_findings(self._request(message, site)))
 
     def requests(self, message: Message, site: Site) -> tuple[str, ...]:
         request = self._request(message, site)
@@ -96,12 +95,11 @@ class PfiDocument:
         return replace(change, body=body, content=cda.content, replaces=replaces, mask=mask)
 
     def _request(self, message: Message, site: Site) -> PfiRequest:
-        """The message as read; kept until the next one, since judge, requests and translate follow each other."""
-        last = self._last
-        if last is not None and last[0] is message and last[1] is site:
-            return last[2]
-        request = PfiRequest(message, site, self._profile, self._metas)
-        self._last = (message, site, request) if len(message.raw) <= _KEPT_REQUEST_BYTES else None
+        """The message as read, kept with it: judge, requests and translate follow each other."""
+        kept = message.views.get(self.name)
+        if isinstance(kept, PfiRequest) and kept.site == site:
+            return kept
+        request = message.views[self.name] = PfiRequest(message, site, self._profile, self._metas)
         return request
 
 

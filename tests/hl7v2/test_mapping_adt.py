@@ -31,7 +31,9 @@ def translated(changes=None, site=SITE, **kwargs):
 
 def findings(changes=None, site=SITE, **kwargs):
     message = adt(changes, **kwargs)
-    return {(finding.code, finding.at) for finding in REGISTRY.find(message).judge(message, site)}
+    structure = REGISTRY.find(message)
+    structure.judge(message, site)
+    return {(finding.code, finding.at) for finding in structure.remarks(message, site)}
 
 
 def refusal(changes=None, **kwargs):
@@ -172,7 +174,7 @@ def test_required():
 
 def test_refusals_and_findings_tell_no_value():
     message = adt({"PID-3": f"284057512345600{INS}", "PID-7": "19841352", "PID-32": "PROV", "ZBE-4": "ODETTE"})
-    told = str(REGISTRY.find(message).judge(message, SITE))
+    told = str(REGISTRY.find(message).remarks(message, SITE))
     assert not any(value in told for value in ("2840575", "LACAILLE", "Odette", "19841352", "ODETTE"))
 
 

@@ -121,7 +121,7 @@ def test_bad_base64_is_refused_with_its_place():
 
 def test_empty_ed_is_a_finding():
     taken = oru("OBR|1||F1", "OBX|1|ED|1^x||^application^PDF^Base64^")
-    assert {f.code for f in REGISTRY.find(taken).judge(taken, SITE)} == {"DOCUMENT_EMPTY"}
+    assert {f.code for f in REGISTRY.find(taken).remarks(taken, SITE)} == {"DOCUMENT_EMPTY"}
     assert documents(taken) == ()
 
 
@@ -185,7 +185,7 @@ def test_status_and_confidentiality(status, label, expected):
 
 def test_several_texts_are_told_and_all_kept():
     taken = mdm("T02", txa(), "OBX|1|TX|1||un", "OBX|2|TX|1||deux")
-    assert "SEVERAL_CONTENTS" in {f.code for f in REGISTRY.find(taken).judge(taken, SITE)}
+    assert "SEVERAL_CONTENTS" in {f.code for f in REGISTRY.find(taken).remarks(taken, SITE)}
     assert [(d.master_id, document_bytes(taken.raw, d.content)) for d in documents(taken)] == [
         ("urn:vaguemestre:source:lab|D1", b"un"), ("urn:vaguemestre:source:lab|D1.2", b"deux")]
 

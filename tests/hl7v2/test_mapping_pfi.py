@@ -93,7 +93,7 @@ def test_decision(case):
         assert list(structure.requests(message, site)) == case["requests"]
     assert [list(one) for one in structure.refused_requests(message, site)] == case.get("refused", [])
     assert {dest for dest, _ in structure.refused_requests(message, site)} <= set(structure.requests(message, site))
-    findings = sorted(finding.code for finding in structure.judge(message, site))
+    findings = sorted(finding.code for finding in structure.remarks(message, site))
     if "findings" in case:
         assert findings == sorted(case["findings"])
     if "documents" in case:

@@ -107,7 +107,7 @@ def test_wrong_key_of_an_official_identity_is_a_finding():
     message, site = read(raw), Site(source="samples")
     structure = REGISTRY.find(message)
     assert structure.name == "mdm"
-    assert "INS_KEY" in {finding.code for finding in structure.judge(message, site)}
+    assert "INS_KEY" in {finding.code for finding in structure.remarks(message, site)}
 
 
 def test_unpadded_base64_and_its_exact_bytes():

@@ -147,13 +147,14 @@ class Message:
 
     __slots__ = (
         "_by_name", "_header", "_segments", "_start", "charset", "charset_unknown", "control_id", "processing_id", "profiles",
-        "raw", "sending_app", "separators", "structure", "type", "version",
+        "raw", "sending_app", "separators", "structure", "type", "version", "views",
     )
 
     def __init__(self, raw: bytes, start: int, end: int, separators: Separators, default_charset: str) -> None:
         self.raw, self.separators, self._start = raw, separators, start
         self._segments: tuple[Segment, ...] | None = None
         self._by_name: dict[str, tuple[Segment, ...]] = {}
+        self.views: dict[str, object] = {}       # what readers made of this message and may want again
         line = raw[start:end]
         header = line.split(separators.field, 21)
         if len(header) < 21:
