@@ -31,6 +31,7 @@ _RESOURCE = (
 _CHANGING = ("version", "sort_date", "status", "mask", "event_time", "updated_at", "body")
 _BINARY = ("id", "resource_id", "message_id", "offset", "length", "encoding", "content_type", "size", "sha1")
 _VERSION = ("id", "version", "status", "mask", "updated_at", "body")
+_TOKEN = ("param", "value", "system", "resource_id")
 _PROVENANCE = ("resource_id", "version", "message_id", "path", "mapping", "source")
 
 
@@ -66,6 +67,10 @@ class Draft:
     sort_date: str = ""
     mask: int = 0
     event_time: int = 0
+
+
+def _by_resource(row: TokenRow) -> tuple[int, TokenRow]:
+    return row[3], row
 
 
 def dumps(body: Json) -> bytes:
@@ -248,6 +253,6 @@ class Filing:
                 sorted(self._tokens_gone),
             )
         if self._tokens_new:
-            self.tx.insert("token_index", ("param", "value", "system", "resource_id"), sorted(self._tokens_new))
+            self.tx.insert("token_index", _TOKEN, sorted(self._tokens_new, key=_by_resource))
         if self._provenance:
             self.tx.insert("provenance", _PROVENANCE, sorted(self._provenance))

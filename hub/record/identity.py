@@ -220,13 +220,13 @@ class _Resolution:
 
     def run(self, ipps: list[Identifier], ins: list[Identifier]) -> Match:
         patient = next((owner for one in ipps if (owner := self._desk.owner(one)) is not None), None)
-        if patient is not None:
-            self._take_over_traits(patient)
-        else:
+        if patient is None:
             patient = self._by_ins(ins, joins_an_ipp=bool(ipps))
         if patient is None:
             patient = self._desk.create(self._traits, self._status)
             self.created = True
+        elif ipps:
+            self._take_over_traits(patient)
         for ipp in ipps:
             self._claim_ipp(patient, ipp)
         self._claim_ins(patient, ins, has_ipp=bool(ipps))

@@ -236,7 +236,6 @@ token_index = Table(
     Column("system", Text, nullable=False),
     Column("resource_id", BigInteger, nullable=False),
     PrimaryKeyConstraint("param", "value", "system", "resource_id"),
-    Index("token_index_by_resource", "resource_id"),
     **_no_rowid(),
 )
 provenance = Table(
