@@ -20,7 +20,8 @@ Refused = Callable[[str, str, str], None]
 class Doors:
     """The sockets of one listener.
 
-    `lets_in(peer)` is asked for each connection, `make()` gives the protocol of one that came in, `refused(reason,
+    `lets_in(peer)` is asked for each connection, `make()` gives the protocol of one that came in (it calls
+    `entered` once it is made), `refused(reason,
     peer, code)` is told of failed handshakes and of a process out of file descriptors.
     """
 
@@ -33,7 +34,7 @@ class Doors:
         self._make = make
         self._refused = refused
         self._sockets: list[socket.socket] = []
-        self._entering: set[asyncio.Task[None]] = set()
+        self._entering: dict[asyncio.Protocol, asyncio.Task[None]] = {}
 
     @property
     def port(self) -> int:
@@ -42,8 +43,12 @@ class Doors:
 
     @property
     def entering(self) -> int:
-        """Connections in their TLS handshake."""
+        """Connections in their TLS handshake, or between accept and `connection_made`."""
         return len(self._entering)
+
+    def entered(self, protocol: asyncio.Protocol) -> None:
+        """`connection_made` was called: the connection counts among those of the listener now."""
+        self._entering.pop(protocol, None)
 
     async def open(self, host: str, port: int) -> None:
         """Listen on every address of `host`.
@@ -69,7 +74,7 @@ class Doors:
         for sock in sockets:
             loop.remove_reader(sock)
             sock.close()
-        for task in tuple(self._entering):
+        for task in tuple(self._entering.values()):
             task.cancel()
 
     def _accept(self, listening: socket.socket) -> None:
@@ -88,20 +93,21 @@ class Doors:
                 sock.close()
                 continue
             sock.setblocking(False)
-            task = asyncio.get_running_loop().create_task(self._enter(sock, peer))
-            self._entering.add(task)
-            task.add_done_callback(self._entering.discard)
+            protocol = self._make()
+            self._entering[protocol] = asyncio.get_running_loop().create_task(self._enter(protocol, sock, peer))
 
-    async def _enter(self, sock: socket.socket, peer: str) -> None:
+    async def _enter(self, protocol: asyncio.Protocol, sock: socket.socket, peer: str) -> None:
         timeout_s = self._handshake_timeout_s if self._tls is not None else None
         try:
             tune(sock)
             await asyncio.get_running_loop().connect_accepted_socket(
-                self._make, sock, ssl=self._tls, ssl_handshake_timeout=timeout_s)
+                lambda: protocol, sock, ssl=self._tls, ssl_handshake_timeout=timeout_s)
         except (OSError, ssl.SSLError) as error:
             sock.close()
             if self._tls is not None:
                 self._refused("TlsHandshakeFailed", peer, error_code(error))
+        finally:
+            self._entering.pop(protocol, None)
 
     def _pause(self, listening: socket.socket, error: OSError) -> None:
         """Without a free descriptor the socket stays readable: look again a little later, not at once."""

@@ -93,6 +93,7 @@ class MllpSource:
 
     def admit(self, connection: MllpConnection) -> bool:
         """Whether a connection that came in (after its handshake) may stay."""
+        self._doors.entered(connection)
         if self.draining:
             return False
         if self._client_names and not self._name_allowed(connection.transport):
