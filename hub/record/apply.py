@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from hub.model.record_change import Json, RecordChange, ResourceChange
+from hub.model.record_change import Json, RecordChange, ResourceChange, merged
 from hub.model.refusals import Finding
 from hub.record.documents import DocumentFiler
 from hub.record.filing import Draft, Filing
@@ -92,13 +92,15 @@ def _file_resource(filing: Filing, change: ResourceChange, patient_id: int | Non
         ))
         key = f"{change.key}#{patient_id or 0}"
         stored = filing.get(change.type, key)
-    body = {name: value for name, value in change.body.items() if name not in _WRITTEN_HERE}
+    said = {name: value for name, value in change.body.items() if name not in _WRITTEN_HERE}
+    before = stored.json if stored is not None else {}
+    body = merged(before, said, change.defaults)
     draft = Draft(
         body, str(body.get("status", "")), change.path, sort_date=begins(_date_of(body)), event_time=change.event_time,
     )
     if stored is None:
         filing.create(change.type, key, patient_id, draft)
-    elif body != stored.json and filing.is_older(stored, change.event_time):
+    elif body != before and filing.is_older(stored, change.event_time):
         filing.unchanged += 1
         findings.append(_older(change.path))
     else:

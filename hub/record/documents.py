@@ -8,7 +8,7 @@ from __future__ import annotations
 from base64 import b64encode
 from typing import Any
 
-from hub.model.record_change import INVISIBLE_PATIENT, INVISIBLE_REP_LEGAUX, DocumentAction, DocumentChange, Json
+from hub.model.record_change import INVISIBLE_PATIENT, INVISIBLE_REP_LEGAUX, DocumentAction, DocumentChange, Json, merged
 from hub.model.refusals import Finding
 from hub.model.uids import uid_text
 from hub.record.filing import Draft, Filing, Stored
@@ -207,7 +207,7 @@ class DocumentFiler:
 
     def _body(self, change: DocumentChange, binary: int, mask: int) -> Json:
         said = change.body
-        body: Json = {name: value for name, value in said.items() if name not in _WRITTEN_HERE}
+        body = merged({}, {name: value for name, value in said.items() if name not in _WRITTEN_HERE})
         body["date"] = as_instant(str(said.get("date", ""))) or instant(self._filing.now_us)
         body["masterIdentifier"] = _identifier(*_number(change.master_id))
         if change.set_id:

@@ -69,10 +69,6 @@ class Draft:
     event_time: int = 0
 
 
-def _by_resource(row: TokenRow) -> tuple[int, TokenRow]:
-    return row[3], row
-
-
 def dumps(body: Json) -> bytes:
     """The stored form: keys sorted, so that the same content is the same bytes."""
     return orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
@@ -253,6 +249,7 @@ class Filing:
                 sorted(self._tokens_gone),
             )
         if self._tokens_new:
-            self.tx.insert("token_index", _TOKEN, sorted(self._tokens_new, key=_by_resource))
+            by_resource = sorted((row[3], row) for row in self._tokens_new)
+            self.tx.insert("token_index", _TOKEN, [row for _, row in by_resource])
         if self._provenance:
             self.tx.insert("provenance", _PROVENANCE, sorted(self._provenance))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hub.model.identifiers import INS_NIA, INS_NIR, INS_NIR_DEMO, INS_NIR_TEST
-from hub.model.record_change import Json
+from hub.model.record_change import Json, merged
 from hub.record.filing import Draft, Filing
 from hub.store import Transaction
 
@@ -59,7 +59,7 @@ def file_patient(
     stored = filing.get(*patient_key(patient_id))
     if stored is None:
         listed = known if known is not None else identifiers_of(filing.tx, [patient_id])[patient_id]
-        body = _named(_without_meta(said or {}), listed)
+        body = _named(merged({}, _without_meta(said or {})), listed)
         filing.create(
             *patient_key(patient_id), patient_id, Draft(body, "active", path, event_time=event_time), number=patient_id,
         )
@@ -68,7 +68,7 @@ def file_patient(
     listed = before.get("identifier", [])
     if not {(one["system"], one["value"]) for one in listed}.issuperset(came_with):
         listed = identifiers_of(filing.tx, [patient_id])[patient_id]
-    body = _named(before if said is None else _without_meta(said), listed)
+    body = _named(before if said is None else merged(before, _without_meta(said)), listed)
     older = body != before and said is not None and filing.is_older(stored, event_time)
     if older:
         body = _named(before, listed)

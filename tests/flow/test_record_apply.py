@@ -565,3 +565,31 @@ def _without_numbers(body: bytes, names: dict[int, str]) -> str:
     for number, name in names.items():
         text = text.replace(uid_text(number), name)
     return re.sub(r"Binary/[0-9a-f-]{36}", "Binary/…", text)
+
+
+# ---- what a message does not say ----
+
+
+def test_what_a_message_does_not_say_stays_and_none_removes(desk: Desk) -> None:
+    phone = patient(telecom=[{"system": "phone", "value": "01"}])
+    desk.apply(adt(stay(location=[{"location": {"display": "UF 1"}}]), said=phone))
+    poorer = ResourceChange(
+        "Encounter", "urn:oid:1.2.250.1.999.3|V1", {"period": {"end": "2026-11-25"}}, "PV1", defaults={"status": "unknown"},
+    )
+    desk.apply(RecordChange("mdm@1", identity(), {"gender": "unknown"}, resources=(poorer,)))
+    encounter, found = desk.one("Encounter", identifier="V1"), desk.one("Patient", identifier="A1")
+    assert encounter["status"] == "in-progress"
+    assert encounter["period"] == {"start": "2026-11-24T08:00:00+01:00", "end": "2026-11-25"}
+    assert encounter["location"] == [{"location": {"display": "UF 1"}}]
+    assert (found["gender"], found["telecom"][0]["value"]) == ("unknown", "01")
+    desk.apply(adt(stay(location=None), said={"telecom": None}))
+    assert "location" not in desk.one("Encounter", identifier="V1")
+    assert "telecom" not in desk.one("Patient", identifier="A1")
+
+
+def test_defaults_fill_what_fhir_requires(desk: Desk) -> None:
+    new = ResourceChange("Encounter", "urn:x|V9", {"identifier": [{"system": "urn:x", "value": "V9"}]}, "PV1",
+                         defaults={"status": "unknown"})
+    desk.apply(adt(new))
+    assert desk.one("Encounter", identifier="V9")["status"] == "unknown"
+    assert desk.one("Encounter", status="unknown")["identifier"][0]["value"] == "V9"
