@@ -50,7 +50,8 @@ def opened(installation: Installation, *, read_only: bool = False) -> Iterator[S
             store.close()
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorname", None) or type(error).__name__
-        raise NoDatabase(f"the database at {database} cannot be read ({code}): run as the user of the hub, or see doctor") from None
+        sentence = f"the database at {database} cannot be read ({code}): run as the user of the hub, or see doctor"
+        raise NoDatabase(sentence) from None
     except OSError as error:
         raise NoDatabase(f"{installation.data_dir} cannot be read ({error.strerror}): run as the user of the hub") from None
 

@@ -87,7 +87,8 @@ def route_mistakes(installation: Installation, registry: Registry) -> list[Misco
     there = ", ".join(sorted(registry.rewrites)) or "none"
     return [
         Misconfigured(
-            str(installation.file), f"route[{n}].mapping", f"names {route.mapping!r}, which no mapping module provides (there are: {there})",
+            str(installation.file), f"route[{n}].mapping",
+            f"names {route.mapping!r}, which no mapping module provides (there are: {there})",
         )
         for n, route in enumerate(installation.configuration.route, 1) if route.mapping and route.mapping not in registry.rewrites
     ]
@@ -106,13 +107,16 @@ def tls_mistakes(installation: Installation) -> list[Misconfigured]:
         if listener.tls_cert_file is None:
             continue
         try:
-            server_context(TlsServerOptions(file(listener.tls_cert_file), file(listener.tls_key_file), file(listener.tls_client_ca_file)))
+            server_context(
+                TlsServerOptions(file(listener.tls_cert_file), file(listener.tls_key_file), file(listener.tls_client_ca_file)),
+            )
         except Misconfigured as refused:
             mistakes.append(Misconfigured(str(installation.file), f"{where}.{refused.key}", f"{refused.reason}: {refused.file}"))
     for destination in configuration.destination:
         try:
             client_context(TlsClientOptions(
-                file(destination.tls_ca_file), file(destination.tls_cert_file), file(destination.tls_key_file), destination.tls_server_name,
+                file(destination.tls_ca_file), file(destination.tls_cert_file), file(destination.tls_key_file),
+                destination.tls_server_name,
             ))
         except Misconfigured as refused:
             where = f"destination[{destination.name}].{refused.key}"
@@ -142,7 +146,8 @@ def described(installation: Installation, registry: Registry) -> Json:
     destinations: list[Json] = [{"name": RECORD, "kind": "record", "connect": None, "tls": None, "waits": None}]
     destinations += [
         {
-            "name": section.name, "kind": section.kind, "connect": section.connect, "tls": _destination_tls(section), "waits": None,
+            "name": section.name, "kind": section.kind, "connect": section.connect,
+            "tls": _destination_tls(section), "waits": None,
             "connections": section.connections, "in_flight": section.in_flight, "give_up_h": section.retry.give_up_h,
         }
         for section in configuration.destination
@@ -197,9 +202,13 @@ def _remarks(installation: Installation, named: set[str]) -> list[str]:
         if not _routes(installation, source.name):
             remarks.append(f"source[{source.name}]: has no route: its messages are kept, answered, and end as NO_ROUTE")
         if _open_to_the_network(source.listen) and source.tls_cert_file is None:
-            remarks.append(f"source[{source.name}].listen: takes messages from the network in clear text (tls_cert_file, tls_key_file)")
+            remarks.append(
+                f"source[{source.name}].listen: takes messages from the network in clear text (tls_cert_file, tls_key_file)",
+            )
         if source.tls_client_names and source.tls_client_ca_file is None:
-            remarks.append(f"source[{source.name}].tls_client_names: nobody is asked for a certificate without tls_client_ca_file")
+            remarks.append(
+                f"source[{source.name}].tls_client_names: nobody is asked for a certificate without tls_client_ca_file",
+            )
     for destination in configuration.destination:
         if destination.name not in named | returned:
             remarks.append(f"destination[{destination.name}]: no route sends anything to it")

@@ -11,24 +11,29 @@ from types import ModuleType
 from typing import Any
 
 from hub.model.refusals import Misconfigured
-from mappings.registry import Registry, builtin
+from mappings.registry import Reads, Registry, builtin
 
 ENTRY_POINTS = "vaguemestre.mappings"
+_STRUCTURE = ("name", "version", "heavy", "judge", "requests", "refused_requests", "translate")
 
 
 def registry(folder: str | None) -> Registry:
     """Our translations, those of installed packages (entry points `vaguemestre.mappings`), and those of a site's folder.
 
     Raises:
-        Misconfigured: a module of the folder cannot be imported.
+        Misconfigured: a module cannot be imported, or what it exposes has another shape.
     """
     found = builtin()
     for entry_point in importlib.metadata.entry_points(group=ENTRY_POINTS):
-        found = found.with_module(entry_point.load())
+        try:
+            module = entry_point.load()
+        except Exception as error:
+            raise Misconfigured(entry_point.value, "-", f"cannot be imported ({type(error).__name__})") from error
+        found = _with_module(found, module, entry_point.value)
     if folder is not None:
         for path in sorted(Path(folder).glob("*.py")):
             if not path.name.startswith("_"):
-                found = found.with_module(_module(path))
+                found = _with_module(found, _module(path), str(path))
     return found
 
 
@@ -51,3 +56,19 @@ def _module(path: Path) -> ModuleType:
     except Exception as error:
         raise Misconfigured(str(path), "-", f"cannot be imported ({type(error).__name__})") from error
     return module
+
+
+def _with_module(found: Registry, module: ModuleType, file: str) -> Registry:
+    """`found` with what a module exposes, once that has the shape the registry calls."""
+    structures, rewrites = getattr(module, "STRUCTURES", ()), getattr(module, "REWRITES", {})
+    if not isinstance(structures, list | tuple):
+        raise Misconfigured(file, "STRUCTURES", "must be a list of (reads(…), structure)")
+    for n, row in enumerate(structures, 1):
+        if not (isinstance(row, tuple) and len(row) == 2 and isinstance(row[0], Reads)):
+            raise Misconfigured(file, f"STRUCTURES[{n}]", "must be (reads(…), structure)")
+        missing = [name for name in _STRUCTURE if not hasattr(row[1], name)]
+        if missing:
+            raise Misconfigured(file, f"STRUCTURES[{n}]", f"this structure lacks {', '.join(missing)}")
+    if not isinstance(rewrites, dict) or not all(isinstance(name, str) and callable(one) for name, one in rewrites.items()):
+        raise Misconfigured(file, "REWRITES", "must be a dict of name: function(message, site)")
+    return found.with_module(module)

@@ -135,7 +135,8 @@ def _story(item: Json, zone: tzinfo) -> list[str]:
     lines = [
         f"Message {item['id']}  {item['state']}",
         f"  received   {local_time(item['received_at'], zone)} ({zone}) from {item['source']}, connection {item['connection']}",
-        f"  type       {item['type'] or '-'}, control id {item['control_id'] or '-'}, from application {item['sending_app'] or '-'}",
+        f"  type       {item['type'] or '-'}, control id {item['control_id'] or '-'}, "
+        f"from application {item['sending_app'] or '-'}",
         f"  bytes      {item['size']}, {item['charset']}, sha256 {item['sha256']}",
         f"  patient    {item['patient'] or 'nobody known'}",
         f"  answer     {_answer(item)} ({item['ack']['state']})",
@@ -146,7 +147,9 @@ def _story(item: Json, zone: tzinfo) -> list[str]:
     for delivery in item["deliveries"]:
         mapping = f", rewritten by {delivery['mapping']}" if delivery["mapping"] else ""
         again = ", again" if delivery["replay_of"] else ""
-        lines.append(f"  ──▶ {destination_name(delivery['destination'])}  {delivery['state']}{mapping}{again}  ({delivery['id']})")
+        lines.append(
+            f"  ──▶ {destination_name(delivery['destination'])}  {delivery['state']}{mapping}{again}  ({delivery['id']})",
+        )
         for attempt in delivery["attempt_list"]:
             error = f": {attempt['error']}" if attempt["error"] else ""
             lines.append(f"        {local_time(attempt['started_at'], zone)} attempt {attempt['n']}: {attempt['outcome']}{error}")
@@ -158,7 +161,9 @@ def _story(item: Json, zone: tzinfo) -> list[str]:
             lines.append("        waits: " + ", ".join(filter(None, (lane["blocked_reason"], later))))
         for receipt in delivery["receipts"]:
             verdict = "positive" if receipt["positive"] else "negative"
-            lines.append(f"        {local_time(receipt['at'], zone)} receipt {receipt['kind']} {verdict} {receipt['code'] or ''}".rstrip())
+            lines.append(
+                f"        {local_time(receipt['at'], zone)} receipt {receipt['kind']} {verdict} {receipt['code'] or ''}".rstrip(),
+            )
     return [*lines, *_next(item)]
 
 
@@ -195,7 +200,9 @@ def replay(installation: Installation, message_id: str, destinations: Sequence[s
             wanted = _named(destinations, message)
             kinds = [name.partition(":")[0] for name in wanted]
 
-            operations = partial(Operations, graph=installation.graph, registry=registry, site=installation.site, bell=LocalBell())
+            operations = partial(
+                Operations, graph=installation.graph, registry=registry, site=installation.site, bell=LocalBell(),
+            )
 
             def again(tx: Transaction) -> list[str]:
                 try:

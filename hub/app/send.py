@@ -119,7 +119,8 @@ class _Sending:
     def exit_code(self) -> int:
         """Say how many, when there were many or not all went; the exit code."""
         if self._gave_up:
-            remark(f"{counted(self._accepted, 'message')} accepted before; what follows was not sent")
+            if self._accepted or len(self._files) > 1:
+                remark(f"{counted(self._accepted, 'message')} accepted before; what follows was not sent")
         elif self._accepted + self._failed > 1 and not (self._quiet and not self._failed):
             remark(f"{counted(self._accepted, 'message')} accepted, {self._failed} not")
         return 1 if self._failed or self._gave_up else 0
@@ -171,6 +172,7 @@ def _reason(sent: Sent) -> str:
         text = err.text(8) or err.text(7) or err.text(3, 2)
     if not text and msas:
         text = msas[0].text(3)
+    text = text.removeprefix(f"{place}: ")
     said = (f" {code}" if code else "") + (f" at {place}" if place else "")
     return said + (f": {text[:_TEXT_CHARACTERS]}" if text else "")
 

@@ -15,7 +15,6 @@ from hub.store import Transaction
 from hub.web import tokens
 from hub.web.tokens import Role
 
-
 _LIST = "SELECT name, role, rpps, finess, masked, created_at, revoked_at FROM token ORDER BY id"
 
 
