@@ -1,56 +1,34 @@
 """Second station: which destinations get the message, in which patient's lane; and the record's change, when nothing is in
 its way, in the same transaction.
 
-Planning is pure and runs on the event loop in short slices. Filing happens inside one transaction for a handful of messages.
+Planning is pure and runs on the event loop in short slices. Filing happens inside one transaction for a handful of messages
+(`hub.flow.file_plans`).
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from hub.bell.local import LocalBell
+from hub.flow.file_plans import Plan, file_plans
 from hub.flow.graph import RECORD, Graph
 from hub.flow.ports import Registry
 from hub.flow.recent import Recent
 from hub.formats.er7 import Message, read
-from hub.ledger import deliveries, routing
-from hub.ledger.deliveries import NewDelivery
-from hub.ledger.messages import body_of, control_id_was_used
-from hub.ledger.routing import Routed, Unrouted
+from hub.ledger import routing
+from hub.ledger.messages import body_of
+from hub.ledger.routing import Unrouted
 from hub.model import log
-from hub.model.identity import PatientIdentity
-from hub.model.record_change import RecordChange
-from hub.model.refusals import Finding, HubError, MessageRefused
+from hub.model.refusals import HubError, MessageRefused
 from hub.model.site import Site
-from hub.record.apply import apply
-from hub.record.identity import resolve
-from hub.store import BlobDamaged, ReadTooLong, Store, StoreUnavailable, Transaction
+from hub.store import BlobDamaged, ReadTooLong, Store, StoreUnavailable
 
 BELL = "route"
 BATCH = 64
 SLICE = 4                    # messages planned between two looks at the network
 TOGETHER = 16                # messages filed in one go: a few milliseconds of the writer
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """All that routing one message takes, computed without the database.
-
-    `change` is what goes into the record at once; None when there is none, or a worker must translate it.
-    """
-
-    message_id: int
-    source: str
-    connection: str
-    control_id: str = ""
-    identity: PatientIdentity | None = None
-    remarks: tuple[Finding, ...] = ()
-    targets: tuple[tuple[str, str], ...] = ()           # destination, mapping
-    refused: tuple[tuple[str, str], ...] = ()           # destination, reason
-    change: RecordChange | None = None
-    broke: str = ""
 
 
 class Router:
@@ -104,7 +82,9 @@ class Router:
         return True
 
     def _file(self, plans: Sequence[Plan]) -> Awaitable[set[str]]:
-        return self._store.write(lambda tx: self._file_all(tx, plans))
+        return self._store.write(lambda tx: file_plans(
+            tx, plans, next_id=self._store.next_id, now=self._store.now_us(), blocked=self._graph.blocked, held=self._held,
+        ))
 
     def _ring(self, destinations: set[str]) -> None:
         for name in destinations:
@@ -167,66 +147,3 @@ class Router:
             tuple((t.destination, t.mapping) for t in targets if t.destination not in refused),
             tuple((t.destination, refused[t.destination]) for t in targets if t.destination in refused), change,
         )
-
-    # ---- in the transaction ----------------------------------------------------------------------------------------
-
-    def _file_all(self, tx: Transaction, plans: Sequence[Plan]) -> set[str]:
-        now = self._store.now_us()
-        before = routing.still_received(tx, [plan.message_id for plan in plans])
-        plans_here = [plan for plan in plans if plan.message_id in before]
-        lanes = {}
-        for plan in plans_here:
-            match = None
-            if plan.identity is not None and not plan.broke:
-                match = resolve(tx, plan.identity, message_id=plan.message_id, next_id=self._store.next_id, now_us=now)
-            patient_id = match.patient_id if match is not None else None
-            tail = f"p{patient_id}" if patient_id is not None else f"s{plan.source}/{plan.connection}"
-            lanes[plan.message_id] = (patient_id, tail, match.case if match is not None else None)
-        busy = deliveries.occupied(tx, list({
-            f"{RECORD}/{lanes[plan.message_id][1]}" for plan in plans_here if plan.change is not None
-        }))
-        routed: list[Routed] = []
-        new: list[NewDelivery] = []
-        rung: set[str] = set()
-        for plan in plans_here:
-            patient_id, tail, case = lanes[plan.message_id]
-            findings = list(plan.remarks)
-            if case is not None:
-                findings.append(Finding("IDENTITY_CASE", "PID-3", f"a person must look at this identity ({case})"))
-            if plan.broke:
-                findings.append(Finding("SET_ASIDE", "MSH", f"the hub failed on this message ({plan.broke})"))
-            if plan.control_id and control_id_was_used(tx, plan.message_id, plan.source, plan.control_id):
-                findings.append(Finding("CONTROL_ID_REUSED", "MSH-10", "this control id was already used for another message"))
-            made = self._deliveries(plan, tail)
-            for delivery in made:
-                if delivery.destination == RECORD and not delivery.refused:
-                    if plan.change is not None and delivery.lane not in busy:
-                        applied = apply(
-                            tx, plan.change, patient_id=patient_id, message_id=plan.message_id, source=plan.source,
-                            next_id=self._store.next_id, now_us=now,
-                        )
-                        findings.extend(applied.findings)
-                        delivery.delivered = True
-                    else:
-                        busy.add(delivery.lane)
-            new += made
-            open_n = sum(not d.delivered and not d.refused for d in made)
-            routed.append(Routed(
-                plan.message_id, patient_id, open_n, sum(bool(d.refused) for d in made), len(made), tuple(findings), bool(plan.broke)))
-            rung.update(d.destination for d in made if not d.delivered and not d.refused and not d.blocked_reason)
-        deliveries.add(tx, new, now)
-        routing.file_routed(tx, routed, before, now)
-        return rung
-
-    def _deliveries(self, plan: Plan, tail: str) -> list[NewDelivery]:
-        made = [
-            NewDelivery(
-                self._store.next_id(), plan.message_id, name, f"{name}/{tail}", mapping, blocked_reason=self._graph.blocked(name),
-                held=self._held(name),
-            )
-            for name, mapping in plan.targets
-        ]
-        made += [
-            NewDelivery(self._store.next_id(), plan.message_id, name, f"{name}/{tail}", refused=reason) for name, reason in plan.refused
-        ]
-        return made

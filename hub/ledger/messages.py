@@ -159,11 +159,15 @@ def mark_acks(tx: Transaction, items: Sequence[tuple[int, AckEvent]]) -> list[No
     return [None] * len(items)
 
 
-def control_id_was_used(tx: Transaction, message_id: int, source: str, control_id: str) -> bool:
-    """Whether an earlier message of this source carried the same MSH-10: worth a finding, since receipts name it."""
-    return tx.row(
-        "SELECT 1 FROM dedupe WHERE source = ? AND control_id = ? AND message_id < ? LIMIT 1", source, control_id, message_id,
-    ) is not None
+def reused_control_ids(tx: Transaction, messages: Sequence[tuple[int, str, str]]) -> set[int]:
+    """Which of these messages (number, source, MSH-10) carry a control id that an earlier one of their source carried.
+
+    Worth a finding, since receipts name it.
+    """
+    return {number for (number,) in tx.rows_values(
+        "WITH v(m, s, c) AS (VALUES {values}) SELECT v.m FROM v WHERE EXISTS "
+        "(SELECT 1 FROM dedupe d WHERE d.source = v.s AND d.control_id = v.c AND d.message_id < v.m)", messages,
+    )} if messages else set()
 
 
 def body_of(tx: Transaction, message_id: int) -> bytes:

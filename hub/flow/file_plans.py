@@ -1,0 +1,127 @@
+"""Routing inside the transaction: patient numbers, deliveries in their lanes, and the record's change when its lane is free."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from hub.flow.graph import RECORD
+from hub.ledger import deliveries, routing
+from hub.ledger.deliveries import NewDelivery
+from hub.ledger.messages import reused_control_ids
+from hub.ledger.routing import Routed
+from hub.model.identity import PatientIdentity
+from hub.model.record_change import RecordChange
+from hub.model.refusals import Finding
+from hub.record.apply import Arrival, apply_all
+from hub.record.identity import resolve_all
+from hub.store import Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that routing one message takes, computed without the database.
+
+    `targets` are (destination, mapping), `refused` (destination, reason). `change` is what goes into the record at once;
+    None when there is none, or a worker must translate it. `broke` says how the hub failed on this message.
+    """
+
+    message_id: int
+    source: str
+    connection: str
+    control_id: str = ""
+    identity: PatientIdentity | None = None
+    remarks: tuple[Finding, ...] = ()
+    targets: tuple[tuple[str, str], ...] = ()
+    refused: tuple[tuple[str, str], ...] = ()
+    change: RecordChange | None = None
+    broke: str = ""
+
+
+@dataclass(slots=True)
+class _Filed:
+    """One plan on its way into the tables."""
+
+    plan: Plan
+    patient_id: int | None
+    tail: str                    # of its lanes: the patient, or source and connection when there is none
+    findings: list[Finding] = field(default_factory=list)
+    made: list[NewDelivery] = field(default_factory=list)
+
+
+def file_plans(
+    tx: Transaction, plans: Sequence[Plan], *, next_id: Callable[[], int], now: int, blocked: Callable[[str], str], held: Callable[[str], str],
+) -> set[str]:
+    """File a few messages in their order; the destinations that have something to do now.
+
+    `blocked` says why a destination cannot have anything (not configured), `held` why it is not asked now (down).
+    """
+    before = routing.still_received(tx, [plan.message_id for plan in plans])
+    filed = _match(tx, [plan for plan in plans if plan.message_id in before], next_id, now)
+    _tell_reused_control_ids(tx, filed)
+    for one in filed:
+        one.made = _deliveries(one, next_id, blocked, held)
+    _change_record(tx, filed, next_id, now)
+    deliveries.add(tx, [delivery for one in filed for delivery in one.made], now)
+    routing.file_routed(tx, [_routed(one) for one in filed], before, now)
+    return {d.destination for one in filed for d in one.made if not d.delivered and not d.refused and not d.blocked_reason}
+
+
+def _match(tx: Transaction, plans: Sequence[Plan], next_id: Callable[[], int], now: int) -> list[_Filed]:
+    known = [(plan.message_id, plan.identity) for plan in plans if plan.identity is not None and not plan.broke]
+    matches = dict(zip((number for number, _ in known), resolve_all(tx, known, next_id=next_id, now_us=now), strict=True))
+    filed = []
+    for plan in plans:
+        match = matches.get(plan.message_id)
+        patient_id = match.patient_id if match is not None else None
+        tail = f"p{patient_id}" if patient_id is not None else f"s{plan.source}/{plan.connection}"
+        findings = list(plan.remarks)
+        if match is not None and match.case is not None:
+            findings.append(Finding("IDENTITY_CASE", "PID-3", f"a person must look at this identity ({match.case})"))
+        if plan.broke:
+            findings.append(Finding("SET_ASIDE", "MSH", f"the hub failed on this message ({plan.broke})"))
+        filed.append(_Filed(plan, patient_id, tail, findings))
+    return filed
+
+
+def _tell_reused_control_ids(tx: Transaction, filed: Sequence[_Filed]) -> None:
+    asked = [(one.plan.message_id, one.plan.source, one.plan.control_id) for one in filed if one.plan.control_id]
+    reused = reused_control_ids(tx, asked)
+    for one in filed:
+        if one.plan.message_id in reused:
+            one.findings.append(Finding("CONTROL_ID_REUSED", "MSH-10", "this control id was already used for another message"))
+
+
+def _deliveries(one: _Filed, next_id: Callable[[], int], blocked: Callable[[str], str], held: Callable[[str], str]) -> list[NewDelivery]:
+    number, tail = one.plan.message_id, one.tail
+    made = [
+        NewDelivery(next_id(), number, name, f"{name}/{tail}", mapping, blocked_reason=blocked(name), held=held(name))
+        for name, mapping in one.plan.targets
+    ]
+    made += [NewDelivery(next_id(), number, name, f"{name}/{tail}", refused=reason) for name, reason in one.plan.refused]
+    return made
+
+
+def _change_record(tx: Transaction, filed: Sequence[_Filed], next_id: Callable[[], int], now: int) -> None:
+    """Apply what is ready at once, in order; whoever stands behind something open in the record's lane waits there."""
+    waiting = [(one, d) for one in filed for d in one.made if d.destination == RECORD and not d.refused]
+    busy = deliveries.occupied(tx, list({d.lane for one, d in waiting if one.plan.change is not None}))
+    arrivals: list[Arrival] = []
+    takers: list[_Filed] = []
+    for one, delivery in waiting:
+        if one.plan.change is None or delivery.lane in busy:
+            busy.add(delivery.lane)
+            continue
+        arrivals.append(Arrival(one.plan.change, one.patient_id, one.plan.message_id, one.plan.source))
+        takers.append(one)
+        delivery.delivered = True
+    if arrivals:
+        for one, applied in zip(takers, apply_all(tx, arrivals, next_id=next_id, now_us=now), strict=True):
+            one.findings += applied.findings
+
+
+def _routed(one: _Filed) -> Routed:
+    return Routed(
+        one.plan.message_id, one.patient_id, open_n=sum(not d.delivered and not d.refused for d in one.made),
+        failed_n=sum(bool(d.refused) for d in one.made), made=len(one.made), findings=tuple(one.findings), broke=bool(one.plan.broke),
+    )
