@@ -593,3 +593,20 @@ def test_defaults_fill_what_fhir_requires(desk: Desk) -> None:
     desk.apply(adt(new))
     assert desk.one("Encounter", identifier="V9")["status"] == "unknown"
     assert desk.one("Encounter", status="unknown")["identifier"][0]["value"] == "V9"
+
+
+def test_set_of_another_patient_is_another_set(desk: Desk) -> None:
+    desk.apply(filed(document("urn:oid:9.1", set_id="urn:oid:9", version_number=1), who=identity("A1")))
+    applied = desk.apply(filed(
+        document("urn:oid:9.2", set_id="urn:oid:9", version_number=2, action=DocumentAction.REPLACE), who=identity("A2"),
+    ))
+    assert codes(applied) == ["PREDECESSOR_UNKNOWN"]
+    assert desk.document("urn:oid:9.1")["status"] == "current"
+    desk.apply(filed(document("urn:oid:9.0", set_id="urn:oid:9", version_number=1), who=identity("A1")))
+    assert desk.document("urn:oid:9.0")["status"] == "current"
+
+
+def test_document_that_another_patients_document_claims_to_replace_is_current(desk: Desk) -> None:
+    desk.apply(filed(document("urn:oid:1.2", action=DocumentAction.REPLACE, replaces="urn:oid:1.1"), who=identity("A2")))
+    desk.apply(filed(document("urn:oid:1.1"), who=identity("A1")))
+    assert desk.document("urn:oid:1.1")["status"] == "current"
