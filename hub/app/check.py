@@ -10,7 +10,7 @@ from adapters.mllp.tls import TlsClientOptions, TlsServerOptions, client_context
 from hub.app.config import API, DestinationSection, Installation, SourceSection, WebSection, absolute
 from hub.app.mapping_worker import ENTRY_POINTS
 from hub.app.mapping_worker import registry as build_registry
-from hub.app.terminal import counted, print_json, printable, remark
+from hub.app.terminal import counted, print_json, printable, tell_mistakes
 from hub.flow.graph import RECORD, REQUESTED, Route
 from hub.model.refusals import Misconfigured
 from mappings.registry import Registry
@@ -38,15 +38,6 @@ def print_graph(installation: Installation, *, as_json: bool) -> int:
     else:
         print("\n".join(printable(line) for line in _drawn(graph)))
     return 0
-
-
-def tell_mistakes(mistakes: list[Misconfigured], *, as_json: bool) -> None:
-    """`file: key: reason`, a line each on stderr; with JSON a document on stdout."""
-    if as_json:
-        print_json({"ok": False, "mistakes": [{"file": m.file, "key": m.key, "reason": m.reason} for m in mistakes]})
-        return
-    for mistake in mistakes:
-        remark(mistake.sentence)
 
 
 # ---- what loading finds out ------------------------------------------------------------------------------------------

@@ -1,4 +1,5 @@
 """The command line. Each command imports what it needs, so that `--help` answers at once."""
+# ruff: noqa: PLR0917 - typer calls a command with keywords
 
 from __future__ import annotations
 
@@ -10,11 +11,17 @@ import typer
 
 app = typer.Typer(
     name="vaguemestre", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
-    help="The interoperability hub that French health software plugs into.\n\nExit codes: 0 ok, 1 failed, 2 wrong use or configuration.",
+    help="The interoperability hub that French health software plugs into.\n\n"
+    "Exit codes: 0 ok, 1 failed, 2 wrong use or configuration.\n\n"
+    "Example: vaguemestre check --config config/embedded.toml",
 )
-messages_app = typer.Typer(no_args_is_help=True, help="Look at the ledger of a hub, and act on it.", rich_markup_mode=None)
-token_app = typer.Typer(no_args_is_help=True, help="API tokens.", rich_markup_mode=None)
-db_app = typer.Typer(no_args_is_help=True, help="The database.", rich_markup_mode=None)
+messages_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=(
+    "Look at the ledger of a hub, and act on it, with the hub running or stopped.\n\n"
+    "Example: vaguemestre messages list -c vaguemestre.toml"))
+token_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=(
+    "API tokens.\n\nExample: vaguemestre token create -c vaguemestre.toml --name monitoring --role operator"))
+db_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=(
+    "The database.\n\nExample: vaguemestre db upgrade -c vaguemestre.toml"))
 app.add_typer(messages_app, name="messages")
 app.add_typer(token_app, name="token")
 app.add_typer(db_app, name="db")
@@ -23,15 +30,16 @@ Config = Annotated[Path, typer.Option("--config", "-c", help="The configuration 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 
-def _installed(config: Path) -> Any:
-    """The checked configuration; its mistakes, one a line, and exit 2."""
+def _installed(config: Path, *, as_json: bool = False) -> Any:
+    """The checked configuration; its mistakes, one a line or as JSON, and exit 2."""
     from hub.app.config import ConfigurationRefused, load
 
     try:
         return load(config)
     except ConfigurationRefused as refused:
-        for mistake in refused.mistakes:
-            typer.echo(f"{mistake.file}: {mistake.key}: {mistake.reason}", err=True)
+        from hub.app.terminal import tell_mistakes
+
+        tell_mistakes(refused.mistakes, as_json=as_json)
         raise typer.Exit(2) from None
 
 
@@ -59,13 +67,16 @@ def check(config: Config, json: Json = False) -> None:
     """
     from hub.app.check import print_graph
 
-    installed = _installed(config)
+    installed = _installed(config, as_json=json)
     raise typer.Exit(print_graph(installed, as_json=json))
 
 
 @app.command("try")
-def try_(config: Config, message: Annotated[Path, typer.Argument(help="A file with one HL7 v2 message.")], source: Annotated[
-    str, typer.Option(help="As if it came from this source; the first one when left out.")] = "", json: Json = False,
+def try_(
+    config: Config,
+    message: Annotated[Path, typer.Argument(help="A file with one HL7 v2 message; - for standard input.")],
+    source: Annotated[str, typer.Option(help="As if it came from this source; the first one when left out.")] = "",
+    json: Json = False,
 ) -> None:
     """Say what one message would do: answer, route, record change, deliveries. Nothing is kept and nothing is sent.
 
@@ -78,7 +89,7 @@ def try_(config: Config, message: Annotated[Path, typer.Argument(help="A file wi
 
 @app.command()
 def send(
-    files: Annotated[list[Path], typer.Argument(help="Files with one HL7 v2 message each; - for standard input.")],
+    files: Annotated[list[Path], typer.Argument(help="Files with HL7 v2 messages, one or several each; - for standard input.")],
     to: Annotated[str, typer.Option("--to", help="HOST:PORT of an MLLP listener.")],
     tls: Annotated[bool, typer.Option("--tls", help="Use TLS.")] = False,
     ca: Annotated[Path | None, typer.Option("--ca", help="Authority of the listener's certificate (PEM).")] = None,
@@ -118,14 +129,19 @@ def doctor(config: Config, json: Json = False) -> None:
     """
     from hub.app.doctor import examine
 
-    raise typer.Exit(examine(_installed(config), as_json=json))
+    raise typer.Exit(examine(_installed(config, as_json=json), as_json=json))
 
 
 @messages_app.command("list")
 def messages_list(
-    config: Config, state: str = "", source: str = "", type: str = "", control_id: str = "",
+    config: Config,
+    state: Annotated[str, typer.Option(help="RECEIVED, ROUTED, DONE, PARTIAL, REFUSED, SET_ASIDE, NO_ROUTE or DISCARDED.")] = "",
+    source: Annotated[str, typer.Option(help="Name of the [[source]].")] = "",
+    type: Annotated[str, typer.Option(help="MSH-9, for example ADT^A01.")] = "",
+    control_id: Annotated[str, typer.Option(help="MSH-10.")] = "",
     since: Annotated[str, typer.Option(help="30m, 2h, 3d, or an instant such as 2026-11-24T08:00:00Z.")] = "",
-    limit: Annotated[int, typer.Option(min=1, max=500)] = 20, after: Annotated[str, typer.Option(help="Cursor of the page before.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=500)] = 20,
+    after: Annotated[str, typer.Option(help="Cursor of the page before.")] = "",
     json: Json = False,
 ) -> None:
     """List kept messages, newest first.
@@ -135,7 +151,9 @@ def messages_list(
     from hub.app.messages import list_messages
 
     raise typer.Exit(list_messages(
-        _installed(config), state=state, source=source, type_=type, control_id=control_id, since=since, limit=limit, after=after, as_json=json))
+        _installed(config), state=state, source=source, type_=type, control_id=control_id, since=since, limit=limit, after=after,
+        as_json=json,
+    ))
 
 
 @messages_app.command("show")
@@ -152,7 +170,9 @@ def messages_show(config: Config, message_id: str, json: Json = False) -> None:
 @messages_app.command("replay")
 def messages_replay(
     config: Config, message_id: str,
-    destination: Annotated[list[str] | None, typer.Option("--destination", "-d", help="Only this destination; may be repeated.")] = None,
+    destination: Annotated[
+        list[str] | None, typer.Option("--destination", "-d", help="Only this destination; may be repeated."),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Translate and deliver a kept message again, at the end of its lanes. DMP and mail only when named.
@@ -165,7 +185,9 @@ def messages_replay(
 
 
 @messages_app.command("discard")
-def messages_discard(config: Config, message_id: str, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
+def messages_discard(
+    config: Config, message_id: str, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
     """Close a message: its open deliveries are cancelled, its bytes stay.
 
     Example: vaguemestre messages discard -c vaguemestre.toml 0192f3a4-…
@@ -177,8 +199,11 @@ def messages_discard(config: Config, message_id: str, yes: Annotated[bool, typer
 
 @token_app.command("create")
 def token_create(
-    config: Config, name: Annotated[str, typer.Option()], role: Annotated[str, typer.Option(help="operator, professional, pharmacist or system.")],
-    rpps: Annotated[str, typer.Option(help="Who a professional is.")] = "", finess: Annotated[str, typer.Option(help="Their structure.")] = "",
+    config: Config,
+    name: Annotated[str, typer.Option(help="Who will hold it; lists and the audit trail show it.")],
+    role: Annotated[str, typer.Option(help="operator, professional, pharmacist or system.")],
+    rpps: Annotated[str, typer.Option(help="Who a professional is.")] = "",
+    finess: Annotated[str, typer.Option(help="Their structure.")] = "",
     masked: Annotated[bool, typer.Option("--masked", help="An operator that may not read message bodies.")] = False,
 ) -> None:
     """Make an API token and print it once, as the last word. Works while the hub runs.
@@ -191,14 +216,14 @@ def token_create(
 
 
 @token_app.command("list")
-def token_list(config: Config) -> None:
+def token_list(config: Config, json: Json = False) -> None:
     """List tokens, without their secret.
 
     Example: vaguemestre token list -c vaguemestre.toml
     """
     from hub.app.token import list_all
 
-    raise typer.Exit(list_all(_installed(config)))
+    raise typer.Exit(list_all(_installed(config), as_json=json))
 
 
 @token_app.command("revoke")
@@ -225,10 +250,15 @@ def db_upgrade(config: Config) -> None:
 
 def main() -> None:
     """Entry point of the `vaguemestre` command."""
+    from hub.model.refusals import HubError
+
     try:
         app()
     except KeyboardInterrupt:
         sys.exit(130)
+    except HubError as error:            # one that its command did not expect: still a sentence, not a traceback
+        typer.echo(error.sentence, err=True)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from hub.model.refusals import HubError
+from hub.model.refusals import HubError, Misconfigured
 
 _PATIENT_MAILBOXES = "patient."
 
@@ -71,3 +71,12 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, whole
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
     Console(width=None if sys.stdout.isatty() else 400, highlight=False).print(table)
+
+
+def tell_mistakes(mistakes: Sequence[Misconfigured], *, as_json: bool) -> None:
+    """`file: key: reason`, a line each on stderr; with JSON a document on stdout."""
+    if as_json:
+        print_json({"ok": False, "mistakes": [{"file": m.file, "key": m.key, "reason": m.reason} for m in mistakes]})
+        return
+    for mistake in mistakes:
+        remark(mistake.sentence)
