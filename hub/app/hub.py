@@ -91,6 +91,7 @@ class Hub:
         self._make_dispatchers(recent)
         self.router = Router(
             store=self.store, registry=self.registry, graph=installed.graph, site=installed.site, recent=recent, bell=self.bell, held=self._held,
+            pressed=lambda: self.receiver.pressed,
         )
         self._tasks.append(asyncio.create_task(self.router.run(), name="router"))
         self._tasks += [asyncio.create_task(d.run(), name=f"deliver {d.spec.name}") for d in self._dispatchers]

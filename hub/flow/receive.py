@@ -28,6 +28,7 @@ from hub.model.states import AckEvent
 from hub.store import Store, StoreUnavailable, Transaction
 
 ASIDE_BYTES = 64 << 10       # larger messages are judged in a thread, so that nobody waits behind them
+PRESSED_BY = 8               # answers owed at once
 DEDUPE_WINDOW_S = 30 * 86_400
 
 Reply = Callable[[Answer], None]
@@ -72,6 +73,11 @@ class Receiver:
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self.receive(body, origin, lambda answer: None if future.done() else future.set_result(answer))
         return await future
+
+    @property
+    def pressed(self) -> bool:
+        """Whether so many senders wait that everything else should step back."""
+        return self._owed >= PRESSED_BY
 
     async def drained(self) -> None:
         """Return when every message taken so far is answered."""

@@ -8,6 +8,7 @@ Planning is pure and runs on the event loop in short slices. Filing happens insi
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
@@ -29,6 +30,7 @@ BELL = "route"
 BATCH = 64
 SLICE = 4                    # messages planned between two looks at the network
 TOGETHER = 16                # messages filed in one go: a few milliseconds of the writer
+YIELD = 2.0                  # under pressure routing rests twice as long as it works
 
 
 class Router:
@@ -36,11 +38,11 @@ class Router:
 
     def __init__(
         self, *, store: Store, registry: Registry, graph: Graph, site: Site, recent: Recent, bell: LocalBell,
-        held: Callable[[str], str],
+        held: Callable[[str], str], pressed: Callable[[], bool] = lambda: False,
     ) -> None:
         self._store, self._registry, self._graph, self._recent, self._bell, self._held = store, registry, graph, recent, bell, held
         self._sites = {name: replace(site, source=name, default_charset=spec.charset) for name, spec in graph.sources.items()}
-        self._site = site
+        self._site, self._pressed = site, pressed
         self.idle = asyncio.Event()
 
     async def run(self, sweep_s: float = 5.0) -> None:
@@ -66,13 +68,15 @@ class Router:
             return False
         filing = []
         for start in range(0, len(waiting), TOGETHER):
-            plans = []
+            began, plans = time.perf_counter(), []
             for n, row in enumerate(waiting[start:start + TOGETHER], 1):
                 message = self._recent.get(row.id)
                 plans.append(self._plan(row, message) if message is not None else await self._read_and_plan(row))
                 if n % SLICE == 0:
                     await asyncio.sleep(0)
             filing.append(asyncio.ensure_future(self._file(plans)))
+            if self._pressed():              # senders wait for their answers: what is kept can wait a little
+                await asyncio.sleep(YIELD * (time.perf_counter() - began))
         for number, result in enumerate(await asyncio.gather(*filing, return_exceptions=True)):
             if isinstance(result, BaseException):
                 for row in waiting[number * TOGETHER:(number + 1) * TOGETHER]:
