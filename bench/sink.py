@@ -13,6 +13,7 @@ START, END = b"\x0b", b"\x1c\r"
 # What a receiver may do with a message. `drop`: ends the connection after it took the message, before it answers.
 AA, AE, AR, MUTE, DROP, WRONG_ID, TWICE, GARBAGE, HALF, LATE = (
     "AA", "AE", "AR", "mute", "drop", "wrong-id", "twice", "garbage", "half", "late")
+FOR = "for:"                 # for:<control id>: answers AA, but to that other message
 Behaviour = Callable[[int, str], str]
 
 
@@ -111,6 +112,8 @@ class _Receiver(asyncio.Protocol):
             self.transport.abort()
         elif did == WRONG_ID:
             self.transport.write(acknowledgement("AA", f"X{control_id}"))
+        elif did.startswith(FOR):
+            self.transport.write(acknowledgement("AA", did.removeprefix(FOR)))
         elif did == TWICE:
             self.transport.write(acknowledgement("AA", control_id) * 2)
         elif did == GARBAGE:
