@@ -140,7 +140,7 @@ def messages_list(
     type: Annotated[str, typer.Option(help="MSH-9, for example ADT^A01.")] = "",
     control_id: Annotated[str, typer.Option(help="MSH-10.")] = "",
     since: Annotated[str, typer.Option(help="30m, 2h, 3d, or an instant such as 2026-11-24T08:00:00Z.")] = "",
-    limit: Annotated[int, typer.Option(min=1, max=500)] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=500, help="How many.")] = 20,
     after: Annotated[str, typer.Option(help="Cursor of the page before.")] = "",
     json: Json = False,
 ) -> None:

@@ -31,7 +31,8 @@ def folders(installation: Installation, hub_pid: int | None) -> Iterator[Verdict
                 yield Verdict(name, WARNING, f"{folder} does not exist yet", "run or db upgrade makes it")
             else:
                 yield Verdict(
-                    name, WRONG, f"{folder} does not exist and {above} takes no folder", "make it, owned by the user of the hub",
+                    name, WARNING, f"{folder} does not exist, and this user cannot make it in {above}",
+                    "mkdir it, owned by the user of the hub; a systemd unit's StateDirectory does so",
                 )
             continue
         if not folder.is_dir():

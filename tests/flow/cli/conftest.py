@@ -1,0 +1,143 @@
+"""The command line as a user types it: processes, a configuration in a folder of its own, a hub that runs or does not."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+
+ADT = (
+    "MSH|^~\\&|GAM|CHU-TEST|HUB|HUB|20261124080000||ADT^A01^ADT_A01|{control}|T|2.5^FRA^2.11|||||FRA|UNICODE UTF-8\n"
+    "EVN||20261124080000\n"
+    "PID|1||{ipp}^^^CHU&1.2.250.1.999.1&ISO^PI||MARQUETEST^ZOE^ZOE MARIE^^^^L||19800102|F|||1 RUE DES ESSAIS^^RENNES^^35000^FRA^H"
+    "|||||||||||||||||||||PROV\n"
+    "PV1|1|I|MED^1||||||||||||||||V{ipp}^^^CHU&1.2.250.1.999.2&ISO^VN|||||||||||||||||||||||||20261124080000\n"
+)
+PATIENT_VALUES = ("MARQUETEST", "ZOE", "19800102", "900001", "RUE DES ESSAIS")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def run(*arguments: object, stdin: str | None = None, cwd: Path | None = None, env: dict | None = None) -> subprocess.CompletedProcess:
+    """One command to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "hub.app.cli", *map(str, arguments)], text=True, capture_output=True, cwd=cwd or ROOT, timeout=60,
+        input=stdin if stdin is not None else "", env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
+    )
+
+
+class Installed:
+    """A configuration and its data folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.file = folder / "vaguemestre.toml"
+        self.data = folder / "data"
+        self.mllp, self.web = free_port(), free_port()
+        self.process: subprocess.Popen | None = None
+        self.configure()
+
+    def configure(self, more: str = "", *, routes: str = '["record", "requested"]', hub: str = "", source: str = "") -> None:
+        self.file.write_text(f"""
+[hub]
+data_dir = "data"
+{hub}
+[web]
+listen = "127.0.0.1:{self.web}"
+[[source]]
+name = "his"
+kind = "mllp"
+listen = "127.0.0.1:{self.mllp}"
+routes = {routes}
+{source}
+{more}
+""", encoding="utf-8")
+
+    def cli(self, *arguments: object, **more: object) -> subprocess.CompletedProcess:
+        """A command with `--config` of this installation."""
+        return run(*arguments, "--config", self.file, **more)
+
+    def json(self, *arguments: object) -> dict:
+        done = self.cli(*arguments, "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def write(self, name: str, *, control: str = "C1", ipp: str = "900001", change: tuple[str, str] = ("", "")) -> Path:
+        """A message in a file, with LF as editors write it."""
+        path = self.folder / name
+        path.write_text(ADT.format(control=control, ipp=ipp).replace(*change), encoding="utf-8")
+        return path
+
+    def start(self) -> None:
+        log = (self.folder / "log").open("w+")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "hub.app.cli", "run", "--config", str(self.file)], stderr=log, stdout=log, cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        end = time.monotonic() + 30
+        while '"hub.ready"' not in (self.folder / "log").read_text():
+            assert self.process.poll() is None and time.monotonic() < end, (self.folder / "log").read_text()
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(15) == 0
+        self.process = None
+
+    def send(self, *files: Path) -> subprocess.CompletedProcess:
+        return run("send", "--to", f"127.0.0.1:{self.mllp}", *files)
+
+    def settled(self, count: int) -> list[dict]:
+        """All messages, newest first, once none moves."""
+        end = time.monotonic() + 20
+        while True:
+            items = self.json("messages", "list")["items"]
+            if len(items) == count and not any(item["state"] in ("RECEIVED", "ROUTED") for item in items):
+                return items
+            assert time.monotonic() < end, items
+
+    def fingerprint(self) -> dict[str, str]:
+        """Every file of the data folder and the digest of what it holds."""
+        return {
+            str(path.relative_to(self.data)): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(self.data.rglob("*")) if path.is_file()
+        }
+
+
+@pytest.fixture
+def installed(tmp_path):
+    one = Installed(tmp_path)
+    yield one
+    if one.process is not None:
+        one.process.kill()
+        one.process.wait()
+
+
+@pytest.fixture
+def command():
+    return run
+
+
+@pytest.fixture
+def patient_values():
+    return PATIENT_VALUES
+
+
+@pytest.fixture
+def a_free_port():
+    return free_port
