@@ -13,6 +13,7 @@ import uvloop
 
 from adapters.mllp.client import MllpDestination
 from adapters.mllp.frames import FrameDecoder, frame
+from adapters.mllp.link import MllpLink
 from adapters.mllp.msa import msh_10, read_acknowledgement
 from adapters.mllp.options import MllpDestinationOptions
 from adapters.mllp.sender import messages_in, send_messages
@@ -529,6 +530,48 @@ def test_message_without_control_id_is_not_sent(run):
                 await destination.send(message(""), delivery_id=1, control_id="")
             assert not receiver.connections
             await destination.close()
+
+    run(scene())
+
+
+def test_a_message_that_no_answer_can_name_travels_alone(run):
+    async def scene():
+        together: list[set[bytes]] = []
+
+        async def waits(connection: Connection) -> None:
+            while (control_id := await connection.message()) is not None:
+                batch = [control_id]
+                await asyncio.sleep(0.05)              # whatever else is in flight arrives meanwhile
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(0.02):
+                        while True:
+                            batch.append(await connection.message())
+                together.append(set(batch))
+                connection.write(*(ack(control_id) for control_id in batch))
+
+        async with Receiver(waits) as receiver:
+            destination = receiver.destination(lenient_msa=True, ack_timeout_s=5)
+            await destination.probe()
+            nameless = (destination.send(b"no header", delivery_id=1, control_id="") for _ in range(2))
+            await asyncio.gather(send(destination, "M1"), send(destination, "M2"), *nameless, send(destination, "M3"))
+            assert together.count({b""}) == 2
+            assert sorted(set().union(*together)) == [b"", b"M1", b"M2", b"M3"]
+            assert all(b"" not in batch or len(batch) == 1 for batch in together)
+            await destination.close()
+
+    run(scene())
+
+
+def test_an_answer_before_its_message_left_is_not_taken(run):
+    """A receiver restarted with its old queue may name an id that is only now being sent."""
+    async def scene():
+        async with Receiver(obliging) as receiver:
+            link = MllpLink(receiver.destination()._options, lambda: None)
+            await asyncio.get_running_loop().create_connection(lambda: link, "127.0.0.1", receiver.port)
+            answer = link.send(message("M1"), b"M1")
+            link.data_received(frame(ack("M1", own="EARLY")))
+            assert (await answer).external_ref == "OWN-M1"
+            link.close()
 
     run(scene())
 

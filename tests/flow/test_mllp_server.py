@@ -77,6 +77,7 @@ class Peer:
         self.reader, self.writer = reader, writer
         self.decoder = FrameDecoder()
         self.frames: list[bytes] = []
+        self.reset = False
 
     @classmethod
     async def to(cls, source: MllpSource) -> Peer:
@@ -99,7 +100,7 @@ class Peer:
             while data := await self.reader.read(65536):
                 self.frames.extend(self.decoder.feed(data))
         except ConnectionError:
-            pass
+            self.reset = True
         self.writer.close()
         return self.frames
 
@@ -253,6 +254,31 @@ def test_the_shared_budget_holds_back_and_lets_go(run):
     run(scene())
 
 
+def test_a_connection_held_back_between_frames_goes_on_when_there_is_room(run):
+    async def scene():
+        budget = InflightBudget(100_000)
+        flow = Flow(at_once=False)
+        source = await listening(flow, budget=budget)
+        first, second = await Peer.to(source), await Peer.to(source)
+        first.write(frame(b"1" * 150_000))
+        await flow.holds(1)
+        second.write(frame(b"2"))
+        await flow.holds(2)                            # one read past the limit, then it stops
+        for peer in (first, second):
+            peer.write(frame(b"more"))
+        await asyncio.sleep(0.1)
+        assert len(flow.got) == 2
+        flow.at_once = True
+        flow.answer(0)
+        flow.answer(1)
+        for peer in (first, second):
+            assert (await peer.answers(2))[1] == b"ACK more"
+        await source.drain(2)
+        assert budget.used == 0
+
+    run(scene())
+
+
 def test_frames_that_fill_the_budget_together_still_end(run):
     """Six senders with one frame of 400 kB each, none complete: one is favoured after the other."""
     async def scene():
@@ -294,6 +320,7 @@ def test_frame_over_the_limit_is_refused_with_an_answer_and_others_are_served(ru
         await flow.holds(1)
         flow.answer(0)
         assert await peer.until_closed() == [b"ACK good", b"ACK AE 199"]
+        assert not peer.reset, "a reset could take the answer with it"
         [(name, reason, head)] = told
         assert (name, reason) == ("his", "FrameTooLong")
         assert head.startswith(secret)
@@ -420,6 +447,7 @@ def test_no_clock_runs_while_the_hub_itself_holds_back(run):
         flow.answer(0)
         flow.answer(1)
         await peer.answers(2)
+        await asyncio.sleep(0.15)                      # the clock has looked again, the frame still has time
         flow.at_once = True
         peer.write(b" done\x1c\r")
         assert await peer.answers(1) == [b"ACK half done"]
@@ -590,6 +618,7 @@ def test_drain_writes_the_answers_owed_and_takes_nothing_more(run):
         assert await busy.until_closed() == [b"ACK 1", b"ACK 2"]
         assert await idle.until_closed() == []
         assert await half.until_closed() == []
+        assert not (busy.reset or idle.reset or half.reset)
         await draining
         assert sorted(body for body, _, _ in flow.got) == [b"1", b"2", b"3"]
         assert not flow.lost

@@ -141,6 +141,42 @@ def test_wrong_clients_are_refused_and_told(run, pki, who, names, reason):
     run(scene())
 
 
+def test_a_certificate_refused_after_our_message_left_leaves_no_doubt(run, pki):
+    """TLS 1.3: the server looks at our certificate when our first message is on its way already."""
+    async def late_judge(reader, writer):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(pki["server"].cert_file, pki["server"].key_file)
+        context.load_verify_locations(pki["ca"].cert_file)
+        context.verify_mode = ssl.CERT_REQUIRED
+        received, to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = context.wrap_bio(received, to_send, server_side=True)
+        for wait_s in (0.0, 0.2):
+            received.write(await reader.read(65536))
+            await asyncio.sleep(wait_s)
+            try:
+                tls.do_handshake()
+            except ssl.SSLWantReadError:
+                pass
+            except ssl.SSLError:
+                refusals.append(1)
+            writer.write(to_send.read())
+        await writer.drain()
+        writer.close()
+
+    refusals = []
+
+    async def scene():
+        server = await asyncio.start_server(late_judge, "127.0.0.1", 0)
+        client = destination(pki, server.sockets[0].getsockname()[1])
+        with pytest.raises(PeerUnavailable, match="CERTIFICATE_REQUIRED"):
+            await send(client, "M1")
+        assert refusals == [1]
+        await client.close()
+        server.close()
+
+    run(scene())
+
+
 def test_a_server_that_is_not_the_right_one_gets_nothing(run, pki):
     async def scene():
         listener = source(pki)
