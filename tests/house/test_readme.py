@@ -1,0 +1,44 @@
+"""The README's tour runs as it stands, on free ports."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def _free_port() -> str:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return str(one.getsockname()[1])
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_the_tour(tmp_path):
+    blocks = re.findall(r"^```sh tour\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    assert len(blocks) == 6
+    script = "set -m\n" + "\n".join(f"{block}\necho '== end of block {n}'" for n, block in enumerate(blocks, 1))
+    script = script.replace("8080", _free_port()).replace("2575", _free_port())
+    command = tmp_path / "bin" / "vaguemestre"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m hub.app.cli "$@"\n')
+    command.chmod(0o755)
+    env = {**os.environ, "PATH": f"{command.parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "COLUMNS": "150"}
+    done = subprocess.run(["bash", "-e", "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+    said = dict(zip("123456", re.split(r"== end of block \d\n", done.stdout), strict=False))
+    assert "record" in said["1"]
+    assert "AA" in said["2"] and "Encounter" in said["2"]
+    assert said["3"].count(": AA") == 2 and said["3"].count("TOUR1") == 1
+    assert "AE 101" in said["4"] and "PID-3" in said["4"] and "refused, as it should be" in said["4"]
+    assert '"control_id":"TOUR1"' in said["5"].replace(" ", "")
+    assert said["5"].count('"resourceType":"Patient"') == 1 and said["5"].count('"resourceType":"Encounter"') == 1
+    assert "INVENTEE" not in (tmp_path / "tour" / "hub.log").read_text()
