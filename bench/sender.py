@@ -43,6 +43,7 @@ class Sent:
     answers: dict[str, str] = field(default_factory=dict)
     acked_at: dict[str, float] = field(default_factory=dict)
     latencies: list[float] = field(default_factory=list)
+    codes: Counter[str] = field(default_factory=Counter)         # every answer, also those that a later one replaced
     repeats: int = 0
     wrong: int = 0               # answers to nothing that was asked
     began_at: float = 0.0
@@ -108,6 +109,7 @@ class _Client(asyncio.Protocol):
                 continue
             code, control_id = msa[1].decode(), msa[2].decode()
             self.line.sent.answers[control_id] = code
+            self.line.sent.codes[code] += 1
             if code in ("AA", "CA"):
                 self.line.sent.acked_at.setdefault(control_id, now)
                 self.line.sent.latencies.append(now - asked[1])

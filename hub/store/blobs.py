@@ -82,7 +82,7 @@ class BlobFolder:
                     raise SyncFailed("the blob folder could not be synced") from None
                 finally:
                     os.close(fd)
-        except OSError:
+        except (OSError, SyncFailed):
             with self._lock:
                 self._unsynced |= folders
             raise

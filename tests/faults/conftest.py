@@ -43,6 +43,12 @@ def place(tmp_path):
     made.end_all()
 
 
+@pytest.fixture(scope="session")
+def disk(tmp_path_factory):
+    """The library that makes a disk fail, or watches it."""
+    return harness.fault_library(tmp_path_factory.mktemp("disk"))
+
+
 def pytest_terminal_summary(terminalreporter) -> None:
     if harness.MEASURED and harness.FULL:
         terminalreporter.section("what the faults measured")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -60,6 +61,7 @@ class Place:
         self.port, self.web_port = free_port(), free_port()
         self.process: subprocess.Popen | None = None
         self._all: list[subprocess.Popen] = []
+        self.environment: dict[str, str] = {}        # of every process started here
 
     @property
     def database(self) -> Path:
@@ -84,7 +86,7 @@ class Place:
         with self.log.open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "hub.app.cli", "run", "-c", str(self.config)], cwd=self.folder, stderr=log, stdout=log,
-                env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+                env={**os.environ, "PYTHONPATH": str(ROOT), **self.environment, **environment},
             )
         self._all.append(process)
         return process
@@ -253,6 +255,26 @@ def check_record(place: Place) -> int:
     patients = place.value("SELECT count(DISTINCT patient_id) FROM message WHERE patient_id IS NOT NULL")
     assert place.value("SELECT count(*) FROM resource WHERE type = 'Patient'") == patients
     return len(found)
+
+
+# ---- disks that fail -----------------------------------------------------------------------------------------------
+
+
+def fault_library(folder: Path) -> Path:
+    """disk.c, compiled; skips by name without a compiler."""
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        pytest.skip("a disk that fails: needs a C compiler")
+    library = folder / "disk.so"
+    subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-o", library, Path(__file__).with_name("disk.c"), "-ldl", "-lpthread"], check=True)
+    return library
+
+
+def on_disk(place: Place, library: Path) -> Path:
+    """Let the processes of a place run on a disk that fails while the returned file exists and says so."""
+    trigger = place.folder / "trigger"
+    place.environment.update(LD_PRELOAD=str(library), FAULT_DIR=str(place.data), FAULT_TRIGGER=str(trigger))
+    return trigger
 
 
 def needs_root() -> None:
