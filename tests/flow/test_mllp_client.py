@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 import structlog
 import uvloop
+from hypothesis import given
+from hypothesis import strategies as st
 
 from adapters.mllp.client import MllpDestination
 from adapters.mllp.frames import FrameDecoder, frame
@@ -656,6 +658,26 @@ def test_what_is_no_acknowledgement(body):
 ])
 def test_msh_10(body, expected):
     assert msh_10(body) == expected
+
+
+text = st.text(st.characters(min_codepoint=33, max_codepoint=0x2FF, exclude_characters="|^&"), max_size=30)
+
+
+@given(st.binary(max_size=300) | st.binary(max_size=200).map(lambda tail: b"MSH|^~\\&|" + tail)
+       | st.binary(max_size=200).map(lambda tail: b"MSH|^~\\&|A\rMSA|" + tail))
+def test_anything_is_read_without_raising_and_only_codes_come_out(body):
+    read = read_acknowledgement(body)
+    assert msh_10(body) in body
+    messages_in(body)
+    if read is not None:
+        assert read.msa_2 in body
+        assert all(code == "" or (code.isascii() and len(code) <= 20 and " " not in code) for code in (read.code, read.err_3))
+
+
+@given(text, text, st.sampled_from(["AA", "AE", "AR", "CA", "CE", "CR"]), st.sampled_from(["\r", "\n", "\r\n"]))
+def test_acknowledgements_come_back(control_id, own, code, line_end):
+    read = read_acknowledgement(ack(control_id, code, own).decode().replace("\r", line_end).encode())
+    assert (read.code, read.msa_2.decode(), read.msh_10) == (code, control_id, own)
 
 
 # ---- sending files ---------------------------------------------------------------------------------------------------
