@@ -23,7 +23,8 @@ class Plan:
     """All that routing one message takes, computed without the database.
 
     `targets` are (destination, mapping), `refused` (destination, reason). `change` is what goes into the record at once;
-    None when there is none, or a worker must translate it. `broke` says how the hub failed on this message.
+    None when there is none, or a worker must translate it. `document` is the id of the document it carries, `follows` that of
+    the one it replaces or deletes: such a delivery waits when its predecessor was given up. `broke` says how the hub failed on this message.
     """
 
     message_id: int
@@ -35,6 +36,8 @@ class Plan:
     targets: tuple[tuple[str, str], ...] = ()
     refused: tuple[tuple[str, str], ...] = ()
     change: RecordChange | None = None
+    document: str | None = None
+    follows: str | None = None
     broke: str = ""
 
 
@@ -95,7 +98,10 @@ def _tell_reused_control_ids(tx: Transaction, filed: Sequence[_Filed]) -> None:
 def _deliveries(one: _Filed, next_id: Callable[[], int], blocked: Callable[[str], str], held: Callable[[str], str]) -> list[NewDelivery]:
     number, tail = one.plan.message_id, one.tail
     made = [
-        NewDelivery(next_id(), number, name, f"{name}/{tail}", mapping, blocked_reason=blocked(name), held=held(name))
+        NewDelivery(
+            next_id(), number, name, f"{name}/{tail}", mapping, blocked_reason=blocked(name), held=held(name), document=one.plan.document,
+            follows=one.plan.follows,
+        )
         for name, mapping in one.plan.targets
     ]
     made += [NewDelivery(next_id(), number, name, f"{name}/{tail}", refused=reason) for name, reason in one.plan.refused]

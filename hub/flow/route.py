@@ -15,13 +15,14 @@ from dataclasses import replace
 from hub.bell.local import LocalBell
 from hub.flow.file_plans import Plan, file_plans
 from hub.flow.graph import RECORD, Graph
-from hub.flow.ports import Registry
+from hub.flow.ports import Registry, Structure
 from hub.flow.recent import Recent
 from hub.formats.er7 import Message, read
 from hub.ledger import routing
 from hub.ledger.messages import body_of
 from hub.ledger.routing import Unrouted
 from hub.model import log
+from hub.model.record_change import DocumentAction, RecordChange
 from hub.model.refusals import HubError, MessageRefused
 from hub.model.site import Site
 from hub.store import BlobDamaged, ReadTooLong, Store, StoreUnavailable
@@ -141,13 +142,33 @@ class Router:
         targets = self._graph.targets(row.source, message, requested, record=structure is not None)
         change = None
         if structure is not None and not structure.heavy and any(t.destination == RECORD for t in targets):
-            change = structure.translate(message, site)
+            change = self._translate(structure, message, site, row.id)
+        if change is not None:
             identity = change.identity
         else:
             identity = self._registry.identity(message, site) if targets else None
+        document, follows = _documents(change)
         remarks = tuple(structure.remarks(message, site)) if structure is not None else ()
         return Plan(
             row.id, row.source, row.connection, message.control_id, identity, remarks,
             tuple((t.destination, t.mapping) for t in targets if t.destination not in refused),
-            tuple((t.destination, refused[t.destination]) for t in targets if t.destination in refused), change,
+            tuple((t.destination, refused[t.destination]) for t in targets if t.destination in refused), change, document, follows,
         )
+
+    def _translate(self, structure: Structure, message: Message, site: Site, number: int) -> RecordChange | None:
+        """None when the mapping fails: the record's lane meets the error again and sets the message aside; others go on."""
+        try:
+            return structure.translate(message, site)
+        except Exception as error:
+            log.event("route.translate_failed", level="error", message_id=number, error=type(error).__name__)
+            return None
+
+
+def _documents(change: RecordChange | None) -> tuple[str | None, str | None]:
+    """The document that a message carries, and the one that it replaces or deletes; of several the first speaks for all."""
+    if change is None or not change.documents:
+        return None, None
+    first = change.documents[0]
+    if first.action is DocumentAction.DELETE:
+        return None, first.master_id
+    return first.master_id, first.replaces or None

@@ -25,11 +25,12 @@ from hub.store import Transaction
 ANSWER_BYTES = 4096
 _DELIVERY = (
     "id", "message_id", "destination", "mapping", "replay", "replay_of", "lane", "state", "attempts", "last_error", "updated_at",
+    "document", "follows",
 )
 _OPEN = "('QUEUED','WAITING','SENDING','UNSURE')"
 _HEAD = (
     "SELECT d.id, d.message_id, d.destination, d.mapping, d.lane, d.state, d.attempts, d.first_try_at, d.replay, "
-    "m.source, m.control_id, m.in_file, m.sha256, m.charset FROM delivery d JOIN message m ON m.id = d.message_id "
+    "m.source, m.control_id, m.in_file, m.sha256, m.charset, d.follows FROM delivery d JOIN message m ON m.id = d.message_id "
     f"WHERE d.lane = ? AND d.state IN {_OPEN} ORDER BY d.id LIMIT 1"
 )
 
@@ -49,6 +50,8 @@ class NewDelivery:
     held: str = ""               # its destination is down: it waits, and its lane is free to be claimed later
     refused: str = ""
     delivered: bool = False      # its effect is part of this same transaction
+    document: str | None = None  # id of the document that it carries
+    follows: str | None = None   # id of the document that it replaces or deletes
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,13 @@ class Head:
     charset: str
     epoch: int
     unsure: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The oldest open delivery of a lane may not leave now, and the lane waits with it."""
+
+    reason: str
 
 
 @dataclass(slots=True)
@@ -117,7 +127,7 @@ def add(tx: Transaction, deliveries: Sequence[NewDelivery], now: int) -> None:
             state = advance(DELIVERY_STATES, state, DeliveryEvent.HOLD)
         rows.append((
             d.id, d.message_id, d.destination, d.mapping, d.replay, d.replay_of, d.lane, state.value, int(d.delivered),
-            d.refused or d.blocked_reason or d.held or None, now,
+            d.refused or d.blocked_reason or d.held or None, now, d.document, d.follows,
         ))
         if state in OPEN_DELIVERIES and d.lane not in lanes:
             lanes[d.lane] = (d.lane, d.destination, d.id, 0, 0, d.blocked_reason or None)
@@ -143,12 +153,16 @@ def claim(tx: Transaction, destination: str, *, owner: str, epoch: int, now: int
         return []
     heads: list[Head] = []
     empty: list[str] = []
+    held: list[tuple[str, str]] = []
     for key in keys:
         head = _head(tx, key, epoch)
         if head is None:
             empty.append(key)
+        elif isinstance(head, Held):
+            held.append((key, head.reason))
         else:
             heads.append(head)
+    tx.update("lane", "key", ("blocked_reason",), held)
     tx.update("lane", "key", ("owner", "epoch", "lease_until"), [(head.lane, owner, epoch, lease_until) for head in heads])
     tx.update("delivery", "id", ("state", "updated_at", "first_try_at"), [
         (head.id, DeliveryState.SENDING.value, now, head.first_try_at or now) for head in heads
@@ -157,10 +171,14 @@ def claim(tx: Transaction, destination: str, *, owner: str, epoch: int, now: int
     return sorted(heads, key=lambda head: head.id)
 
 
-def _head(tx: Transaction, lane: str, epoch: int) -> Head | None:
+def _head(tx: Transaction, lane: str, epoch: int) -> Head | Held | None:
     row = tx.row(_HEAD, lane)
     if row is None:
         return None
+    if row[14] is not None and tx.row(
+        "SELECT 1 FROM delivery WHERE destination = ? AND document = ? AND state = 'DEAD' AND document IS NOT NULL LIMIT 1", row[2], row[14],
+    ) is not None:
+        return Held("the document that it replaces or deletes was given up")
     state = DeliveryState(row[5])
     unsure = state in (DeliveryState.SENDING, DeliveryState.UNSURE)
     if state is DeliveryState.SENDING:
@@ -243,7 +261,8 @@ def settle(state: MessageState, *, open_n: int, failed_n: int, broke: bool = Fal
 
 def _go_on(tx: Transaction, outcomes: Sequence[Outcome]) -> dict[int, Head]:
     following: dict[int, Head] = {}
-    gone, released, sending = [], [], []
+    gone, sending = [], []
+    released: list[tuple[str, None, None, int, str | None]] = []
     for o in outcomes:
         head = None
         still_open = DELIVERY_STATES[DeliveryState.SENDING, o.event] in OPEN_DELIVERIES
@@ -252,7 +271,9 @@ def _go_on(tx: Transaction, outcomes: Sequence[Outcome]) -> dict[int, Head]:
             if head is None:
                 gone.append((o.head.lane,))
                 continue
-        if head is not None:
+        if isinstance(head, Held):
+            released.append((o.head.lane, None, None, 0, head.reason))
+        elif head is not None:
             following[o.head.id] = head
             sending.append((head.id, DeliveryState.SENDING.value, o.ended_at, head.first_try_at or o.ended_at))
         else:

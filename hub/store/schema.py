@@ -92,8 +92,11 @@ delivery = Table(
     Column("last_error", Text),
     Column("first_try_at", BigInteger),
     Column("updated_at", BigInteger, nullable=False),
+    Column("document", Text),                       # id of the document it carries
+    Column("follows", Text),                        # id of the document that it replaces or deletes
     UniqueConstraint("message_id", "destination", "replay", name="delivery_idem_key"),
     Index("delivery_open", "lane", "id", **_where("state IN ('QUEUED','WAITING','SENDING','UNSURE')")),
+    Index("delivery_dead_document", "destination", "document", **_where("state = 'DEAD' AND document IS NOT NULL")),
     Index("delivery_not_delivered", "state", "id", **_where("state <> 'DELIVERED'")),
 )
 attempt = Table(

@@ -293,3 +293,32 @@ def test_the_breaker():
     assert not breaker.is_open and not breaker.half_open
     breaker.unavailable("gone")
     assert breaker.is_open
+
+
+def test_a_replacement_waits_when_its_predecessor_was_given_up(running, receiver_class, make_adt):
+    def document(control: str, event: str, number: str, replaces: str = "") -> bytes:
+        head = make_adt(control, event="A01").replace(b"ADT^A01^ADT_A01", f"MDM^{event}^MDM_T02".encode())
+        return head + f"TXA|1|CR|TEXT|||||||||{number}|{replaces}\rOBX|1|TX|34108-1^CR^LN||essai||||||F\r".encode()
+
+    async def main():
+        peer = receiver_class(lambda m: "AR" if b"|D1|" in m and b"T02" in m[:100] else "AA")
+        await peer.start()
+        toml = through(peer.port, give_up_h=0.2 / 3600).replace('routes = ["out"]', 'routes = ["record", "out"]')
+        async with running(toml) as hub, hub.sender() as his:
+            await his.ask(document("D1", "T02", "DOC1"))
+            await hub.until(lambda f: any(d["state"] == "DEAD" for m in f for d in m["deliveries"]))
+            await his.ask(document("D2", "T10", "DOC2", "DOC1"))
+            await his.ask(make_adt("OTHER", ipp="2", visit="W"))
+            await hub.until(lambda f: {"OTHER"} <= {m["control_id"] for m in f if m["state"] == "DONE"})
+            await asyncio.sleep(0.2)
+            assert "D2" not in controls(peer)
+            lanes = await hub.hub.store.read(lambda tx: queries.find_lanes(tx, blocked=True))
+            assert [lane["blocked_reason"] for lane in lanes["items"]] == ["the document that it replaces or deletes was given up"]
+            peer.decide = lambda m: "AA"
+            first = next(m for m in await hub.messages() if m["control_id"] == "D1")
+            dead = next(d for d in first["deliveries"] if d["state"] == "DEAD")
+            await hub.hub.operations.retry(uid_number(dead["id"]))
+            await hub.settled(3)
+            assert [c for c in controls(peer) if c in ("D1", "D2")][-2:] == ["D1", "D2"]
+        await peer.stop()
+    asyncio.run(main())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
+import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -13,8 +14,6 @@ from sqlalchemy import create_engine
 import hub.store.migrations
 from hub.store.schema import metadata
 from hub.store.upgrade import HEAD, SchemaTooNew, upgrade, version_of
-
-import pytest
 
 
 def test_a_new_database_has_exactly_the_schema(tmp_path):

@@ -1,8 +1,7 @@
 """the spine: ledger and patient record"""
 
-from alembic import op
 import sqlalchemy as sa
-
+from alembic import op
 
 revision = '0001'
 down_revision = None
@@ -80,9 +79,12 @@ def upgrade() -> None:
     sa.Column('last_error', sa.Text(), nullable=True),
     sa.Column('first_try_at', sa.BigInteger(), nullable=True),
     sa.Column('updated_at', sa.BigInteger(), nullable=False),
+    sa.Column('document', sa.Text(), nullable=True),
+    sa.Column('follows', sa.Text(), nullable=True),
     sa.PrimaryKeyConstraint('id'),
     sa.UniqueConstraint('message_id', 'destination', 'replay', name='delivery_idem_key')
     )
+    op.create_index('delivery_dead_document', 'delivery', ['destination', 'document'], unique=False, sqlite_where=sa.text("state = 'DEAD' AND document IS NOT NULL"), postgresql_where=sa.text("state = 'DEAD' AND document IS NOT NULL"))
     op.create_index('delivery_not_delivered', 'delivery', ['state', 'id'], unique=False, sqlite_where=sa.text("state <> 'DELIVERED'"), postgresql_where=sa.text("state <> 'DELIVERED'"))
     op.create_index('delivery_open', 'delivery', ['lane', 'id'], unique=False, sqlite_where=sa.text("state IN ('QUEUED','WAITING','SENDING','UNSURE')"), postgresql_where=sa.text("state IN ('QUEUED','WAITING','SENDING','UNSURE')"))
     op.create_table('identity_case',
@@ -234,7 +236,6 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('param', 'value', 'system', 'resource_id'),
     sqlite_with_rowid=False
     )
-    op.create_index('token_index_by_resource', 'token_index', ['resource_id'], unique=False)
     # ### end Alembic commands ###
 
 
