@@ -32,11 +32,11 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def run(*arguments: object, stdin: str | None = None, cwd: Path | None = None, env: dict | None = None) -> subprocess.CompletedProcess:
+def run(*arguments: object, stdin: str = "") -> subprocess.CompletedProcess:
     """One command to its end."""
     return subprocess.run(
-        [sys.executable, "-m", "hub.app.cli", *map(str, arguments)], text=True, capture_output=True, cwd=cwd or ROOT, timeout=60,
-        input=stdin if stdin is not None else "", env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
+        [sys.executable, "-m", "hub.app.cli", *map(str, arguments)], text=True, capture_output=True, cwd=ROOT, timeout=60,
+        input=stdin, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
 
 

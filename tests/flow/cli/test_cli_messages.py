@@ -25,7 +25,8 @@ def audit_rows(installed) -> list[tuple]:
     with closing(sqlite3.connect(installed.data / "vaguemestre.db")) as connection:
         return [
             (actor, act, target, json.loads(detail), patient is not None)
-            for actor, act, target, detail, patient in connection.execute("SELECT actor, act, target, detail, patient_id FROM audit ORDER BY id")
+            for actor, act, target, detail, patient in connection.execute(
+                "SELECT actor, act, target, detail, patient_id FROM audit ORDER BY id")
         ]
 
 
@@ -193,7 +194,7 @@ def test_acts_beside_a_running_hub(installed, receiver_class):
         installed.configure(OUT.format(port=port), routes='["out"]')
         await asyncio.to_thread(installed.start)
         await asyncio.to_thread(installed.send, installed.write("a.hl7", control="A"))
-        message = await asyncio.to_thread(_until, installed, "A", lambda m: m["deliveries"] and m["deliveries"][0]["state"] == "WAITING")
+        message = await asyncio.to_thread(_until, installed, "A", lambda m: [d["state"] for d in m["deliveries"]] == ["WAITING"])
         shown = await asyncio.to_thread(installed.cli, "messages", "show", message["id"])
         assert "──▶ out  WAITING" in shown.stdout
         assert "PeerUnavailable" in shown.stdout

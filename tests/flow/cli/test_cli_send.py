@@ -35,7 +35,8 @@ def test_several_messages_in_one_file_and_on_standard_input(hub, command):
     day = hub.folder / "day.hl7"
     day.write_text("\n".join(hub.write(f"m{n}.hl7", control=f"S{n}", ipp=f"90000{n}").read_text() for n in (1, 2, 3)))
     assert hub.send(day).stdout == f"{day}[1]: AA\n{day}[2]: AA\n{day}[3]: AA\n"
-    done = command("send", "--to", f"127.0.0.1:{hub.mllp}", "-", stdin=hub.write("m9.hl7", control="S9", ipp="900009").read_text())
+    piped = hub.write("m9.hl7", control="S9", ipp="900009").read_text()
+    done = command("send", "--to", f"127.0.0.1:{hub.mllp}", "-", stdin=piped)
     assert (done.returncode, done.stdout) == (0, "-: AA\n")
     assert [item["control_id"] for item in reversed(hub.settled(4))] == ["S1", "S2", "S3", "S9"]
 
@@ -60,8 +61,8 @@ def test_nobody_listens(installed):
     one, two = installed.write("one.hl7"), installed.write("two.hl7", control="C2")
     done = installed.send(one)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == (
-        f"nothing listens on 127.0.0.1:{installed.mllp}: is the hub running, and is this the listen address of one of its sources?\n")
+    assert done.stderr.startswith(f"nothing listens on 127.0.0.1:{installed.mllp}: is the hub running")
+    assert done.stderr.count("\n") == 1
     assert installed.send(one, two).stderr.endswith("0 messages accepted before; what follows was not sent\n")
 
 

@@ -16,7 +16,8 @@ def sql(installed, statement: str, *values: object) -> list[tuple]:
 
 
 def status(installed, token: str) -> int:
-    request = urllib.request.Request(f"http://127.0.0.1:{installed.web}/api/v1/messages", headers={"Authorization": f"Bearer {token}"})
+    url = f"http://127.0.0.1:{installed.web}/api/v1/messages"
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})
     try:
         with urllib.request.urlopen(request, timeout=10) as answer:
             return answer.status
