@@ -148,7 +148,7 @@ class Router:
         else:
             identity = self._registry.identity(message, site) if targets else None
         document, follows = _documents(change)
-        remarks = tuple(structure.remarks(message, site)) if structure is not None else ()
+        remarks = tuple(structure.remarks(message, site)) if structure is not None and targets else ()
         return Plan(
             row.id, row.source, row.connection, message.control_id, identity, remarks,
             tuple((t.destination, t.mapping) for t in targets if t.destination not in refused),

@@ -22,6 +22,14 @@ _BOM = b"\xef\xbb\xbf"
 _HEADER_WINDOW_BYTES = 1024
 _LINE_END = re.compile(rb"[\r\n]")
 _HEADERS = frozenset({"MSH", "FHS", "BHS"})
+_LINE_ENDS = (b"\r", b"\n")
+_SMALL_BYTES = 16_384         # a larger message is not copied for being cut
+_USUAL = {
+    name.encode(): name for name in (
+        "MSH SFT UAC EVN PID PD1 NK1 PV1 PV2 ROL DB1 AL1 DG1 PR1 GT1 IN1 IN2 MRG ZBE ZFA ZFP ZFV ZFM ZFD ZFS ORC OBR OBX NTE TQ1 TQ2 PRT TXA "
+        "SPM IPC SCH RGS AIS AIG AIL AIP MSA ERR"
+    ).split()
+}
 
 
 class Segment:
@@ -209,6 +217,10 @@ class Message:
         return segment.text(field, component, repetition=repetition, subcomponent=subcomponent) if segment is not None else ""
 
     def _split(self) -> list[Segment]:
+        if len(self.raw) <= _SMALL_BYTES:
+            plain = self._split_plain()
+            if plain is not None:
+                return plain
         raw, separators, codec = self.raw, self.separators, self.charset
         separator, line_end = separators.field, self._line_end()
         find, size = raw.find, len(raw)
@@ -235,6 +247,23 @@ class Message:
                 occurrence = seen[name] = seen.get(name, 0) + 1
                 segments.append(Segment(raw, start, end, separators, codec, name, len(segments), occurrence))
             start = following + 1
+        return segments
+
+    def _split_plain(self) -> list[Segment] | None:
+        """The segments of a small message of usual lines, cut in one go; None when one line needs a closer look."""
+        raw, separators, codec = self.raw, self.separators, self.charset
+        separator, line_end, start = separators.field, self._line_end(), self._start
+        segments: list[Segment] = []
+        seen: dict[str, int] = {}
+        for line in (raw[start:] if start else raw).split(line_end):
+            end = start + len(line)
+            if line:
+                name = _USUAL.get(line[:3])
+                if name is None or line[3:4] != separator or line[-1:] in _LINE_ENDS:
+                    return None
+                occurrence = seen[name] = seen.get(name, 0) + 1
+                segments.append(Segment(raw, start, end, separators, codec, name, len(segments), occurrence))
+            start = end + 1
         return segments
 
     def _line_end(self) -> bytes:
