@@ -82,7 +82,7 @@ class SafeHeaders:
     """Headers that every answer carries unless its path set its own."""
 
     ALWAYS = (
-        (b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"),
+        (b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"same-origin"),
         (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     )
 

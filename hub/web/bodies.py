@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+from typing import NoReturn
 from urllib.parse import parse_qsl
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from hub.web.problems import Problem
 
+DISCARDED_BYTES, DISCARDED_S = 8 << 20, 0.5
 FORM = "application/x-www-form-urlencoded"
 
 
@@ -17,16 +22,28 @@ async def limited_body(request: Request, max_bytes: int) -> bytes:
     Raises:
         Problem: 413 as soon as more than `max_bytes` are announced or came.
     """
-    too_large = Problem(413, "BodyTooLarge", f"The body is larger than {max_bytes} bytes.", headers={"Connection": "close"})
-    announced = request.headers.get("content-length", "")
+    announced, pieces, size = request.headers.get("content-length", ""), list[bytes](), 0
+    stream = request.stream()
     if announced.isascii() and announced.isdigit() and (len(announced) > 18 or int(announced) > max_bytes):
-        raise too_large
-    taken = bytearray()
-    async for chunk in request.stream():
-        taken += chunk
-        if len(taken) > max_bytes:
-            raise too_large
-    return bytes(taken)
+        await _refuse(stream, max_bytes)
+    async for piece in stream:
+        size += len(piece)
+        if size > max_bytes:
+            await _refuse(stream, max_bytes)
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+async def _refuse(stream: AsyncGenerator[bytes, None], max_bytes: int) -> NoReturn:
+    """Throw away a little more: a caller that is still sending would see a reset and not the answer."""
+    left = DISCARDED_BYTES
+    with contextlib.suppress(TimeoutError, ClientDisconnect):
+        async with asyncio.timeout(DISCARDED_S):
+            async for piece in stream:
+                left -= len(piece)
+                if left < 0:
+                    break
+    raise Problem(413, "BodyTooLarge", f"The body is larger than {max_bytes} bytes.", headers={"Connection": "close"})
 
 
 async def form_fields(request: Request, *, max_bytes: int = 64 << 10) -> list[tuple[str, str]]:

@@ -5,6 +5,7 @@ Standard: FHIR R4 4.0.1 RESTful API (read, vread, history, search-type, capabili
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from email.utils import format_datetime
@@ -17,6 +18,7 @@ from starlette.responses import Response
 
 from hub.ledger.audit import AuditEntry
 from hub.ledger.messages import body_of
+from hub.model.record_change import Json
 from hub.model.uids import uid_number
 from hub.record import queries
 from hub.record.queries import BinaryContent, Page, SearchRefused, Viewer
@@ -89,14 +91,19 @@ async def vread(request: Request, caller: Reader, kind: Kind, logical_id: Logica
 async def _read(request: Request, caller: Principal, kind: str, logical_id: str, version: str) -> Response:
     _json_is_wanted(request)
     viewer = viewer_of(caller)
-    if version:
-        found = await services_of(request).store.read(lambda tx: queries.vread(tx, kind, logical_id, version, viewer=viewer))
-    else:
-        found = await services_of(request).store.read(lambda tx: queries.read(tx, kind, logical_id, viewer=viewer))
+
+    def look(tx: Transaction) -> tuple[Json | None, int | None]:
+        if version:
+            found = queries.vread(tx, kind, logical_id, version, viewer=viewer)
+        else:
+            found = queries.read(tx, kind, logical_id, viewer=viewer)
+        return found, patients_of(tx, [found])[0] if found else None
+
+    found, patient_id = await services_of(request).store.read(look)
     if found is None:
         raise _absent()
     target = f"{kind}/{found['id']}" + (f"/_history/{version}" if version else "")
-    await trail_of(request).note(audit_entry(caller, "vread" if version else "read", target, patient_id=_patient_of(found)))
+    await trail_of(request).note(audit_entry(caller, "vread" if version else "read", target, patient_id=patient_id))
     return _resource(found, request)
 
 
@@ -108,12 +115,16 @@ async def history(request: Request, caller: Reader, kind: Kind, logical_id: Logi
     unknown = sorted({name for name, _ in asked} - {"_count", "after", "_format", "_pretty"})
     _refuse_when_strict(request, unknown)
     count, after = max(_count(asked, 50), 1), request.query_params.get("after", "")
-    found = await _searched(request, lambda tx: queries.history(tx, kind, logical_id, viewer=viewer, count=count, after=after))
+
+    def look(tx: Transaction) -> tuple[Page | None, list[int | None]]:
+        found = queries.history(tx, kind, logical_id, viewer=viewer, count=count, after=after)
+        return found, patients_of(tx, found.entries) if found else []
+
+    found, patients = await _searched(request, look)
     if found is None:
         raise _absent()
     await trail_of(request).note(audit_entry(
-        caller, "history", f"{kind}/{logical_id}", patient_id=next(iter({_patient_of(one) for one in found.entries}), None),
-        count=len(found.entries),
+        caller, "history", f"{kind}/{logical_id}", patient_id=patients[0] if patients else None, count=len(found.entries),
     ))
     base = _base(request)
     return json_response(_bundle("history", f"{base}/{kind}/{logical_id}/_history", asked, unknown, found=found, entries=[
@@ -142,12 +153,16 @@ async def _search(request: Request, caller: Principal, kind: str, asked: Sequenc
         _known(kind)
         raise Problem(400, "NotSearched", f"{kind} is read, not searched.", issue="not-supported")
     viewer, after = viewer_of(caller), dict(asked).get("after", "")
-    found = await _searched(
-        request, lambda tx: queries.search(tx, kind, asked, viewer=viewer, count=_count(asked, 20), after=after),
-    )
+    count = _count(asked, 20)
+
+    def look(tx: Transaction) -> tuple[Page, list[int | None]]:
+        found = queries.search(tx, kind, asked, viewer=viewer, count=count, after=after)
+        return found, patients_of(tx, found.entries)
+
+    found, patients = await _searched(request, look)
     unknown = sorted({*found.unknown, *(name for name, value in asked if name == "_summary" and value not in _SUMMARIES)})
     _refuse_when_strict(request, unknown)
-    await trail_of(request).note(*_search_rows(caller, kind, asked, found))
+    await trail_of(request).note(*_search_rows(caller, kind, asked, found.total, patients))
     base = _base(request)
     return json_response(_bundle("searchset", f"{base}/{kind}", asked, unknown, found=found, entries=[
         {"fullUrl": f"{base}/{kind}/{one['id']}", "resource": one, "search": {"mode": "match"}} for one in found.entries
@@ -176,17 +191,16 @@ async def _searched(request: Request, job: Any) -> Any:
         raise Problem(400, "SearchRefused", f"{refused.parameter}: not a value that this search takes.", issue="value") from None
 
 
-def _search_rows(caller: Principal, kind: str, asked: Sequence[tuple[str, str]], found: Page) -> list[AuditEntry]:
+def _search_rows(
+    caller: Principal, kind: str, asked: Sequence[tuple[str, str]], counted: int | None, patients: Sequence[int | None],
+) -> list[AuditEntry]:
     """One audit row for each patient that the answer shows, one in all when it shows none. Parameter names, no values."""
     names = sorted({name for name, _ in asked})
-    shown: dict[int | None, int] = {}
-    for one in found.entries:
-        patient = _patient_of(one)
-        shown[patient] = shown.get(patient, 0) + 1
-    total = {} if found.total is None else {"total": found.total}
+    shown = Counter(patients)
+    total = {} if counted is None else {"total": counted}
     return [
         audit_entry(caller, "search", kind, patient_id=patient, parameters=names, count=n, **total)
-        for patient, n in (shown or {None: 0}).items()
+        for patient, n in (shown or Counter[int | None]({None: 0})).items()
     ]
 
 
@@ -282,6 +296,18 @@ def _resource(resource: Mapping[str, Any], request: Request | None = None) -> Re
         if headers["ETag"].removeprefix("W/") in held or "*" in held:
             return Response(status_code=304, headers=headers | {"Cache-Control": "no-store"})
     return json_response(resource, media_type=FHIR_JSON, headers=headers)
+
+
+def patients_of(tx: Transaction, resources: Sequence[Json]) -> list[int | None]:
+    """The number of the patient that each resource is about; Provenance is about the patient of its target."""
+    targets = {uid_number(one["id"].partition(".")[0]) for one in resources if one["resourceType"] == "Provenance"}
+    owners: dict[int, int | None] = {}
+    if targets:
+        owners.update(tx.rows_in("SELECT id, patient_id FROM resource WHERE id IN ({keys})", sorted(targets)))
+    return [
+        owners.get(uid_number(one["id"].partition(".")[0])) if one["resourceType"] == "Provenance" else _patient_of(one)
+        for one in resources
+    ]
 
 
 def _patient_of(resource: Mapping[str, Any]) -> int | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import orjson
 from fastapi import APIRouter, Path, Query
@@ -21,6 +22,8 @@ from hub.web.access import audit_entry, needs, peer_of, services_of, trail_of
 from hub.web.bodies import limited_body
 from hub.web.problems import Problem, json_response
 from hub.web.tokens import Principal, Role
+
+T = TypeVar("T")
 
 router = APIRouter(prefix="/api/v1", tags=["ledger"])
 Operator = Annotated[Principal, needs(Role.OPERATOR)]
@@ -89,8 +92,9 @@ async def replay_message(
     destinations = wished.get("destinations") or []
     if not isinstance(destinations, list) or not all(isinstance(name, str) and name for name in destinations):
         raise Problem(400, "WrongBody", "destinations is a list of destination names.")
+    operations = services_of(request).operations
     made = await act(
-        request, caller, "message.replay", f"message/{known_id(uid)}", services_of(request).operations.replay(uid, destinations),
+        request, caller, "message.replay", f"message/{known_id(uid)}", lambda: operations.replay(uid, destinations),
         destinations=[name.partition(":")[0] for name in destinations], **reason_of(wished),
     )
     return json_response({"id": uid, "deliveries": made}, 202)
@@ -102,7 +106,7 @@ async def discard_message(request: Request, caller: Operator, uid: MessageId) ->
     only_known_keys(wished, "reason")
     services = services_of(request)
     target, reason = f"message/{known_id(uid)}", reason_of(wished)
-    await act(request, caller, "message.discard", target, services.operations.discard(uid), **reason)
+    await act(request, caller, "message.discard", target, lambda: services.operations.discard(uid), **reason)
     return json_response(found(await services.store.read(lambda tx: queries.show_message(tx, uid))))
 
 
@@ -131,7 +135,7 @@ async def retry_delivery(request: Request, caller: Operator, uid: DeliveryId) ->
     wished = await optional_json(request)
     only_known_keys(wished, "reason")
     target, reason = f"delivery/{known_id(uid)}", reason_of(wished)
-    await act(request, caller, "delivery.retry", target, services_of(request).operations.retry(uid), **reason)
+    await act(request, caller, "delivery.retry", target, lambda: services_of(request).operations.retry(uid), **reason)
     return await _delivery(request, uid)
 
 
@@ -140,7 +144,7 @@ async def skip_delivery(request: Request, caller: Operator, uid: DeliveryId) -> 
     wished = await optional_json(request)
     only_known_keys(wished, "reason")
     target, reason = f"delivery/{known_id(uid)}", reason_of(wished)
-    await act(request, caller, "delivery.skip", target, services_of(request).operations.skip(uid), **reason)
+    await act(request, caller, "delivery.skip", target, lambda: services_of(request).operations.skip(uid), **reason)
     return await _delivery(request, uid)
 
 
@@ -157,8 +161,10 @@ async def file_receipt(request: Request, caller: Operator, uid: DeliveryId) -> R
     at_us = _instant(told.get("at"))
     services, target = services_of(request), f"delivery/{known_id(uid)}"
     receipt = Receipt(kind, positive, services.store.now_us() if at_us is None else at_us, code or "", detail or "")
-    deed = services.operations.file_receipt(uid, receipt)
-    await act(request, caller, "delivery.receipt", target, deed, kind=kind, positive=positive, code=code)
+    await act(
+        request, caller, "delivery.receipt", target, lambda: services.operations.file_receipt(uid, receipt), kind=kind,
+        positive=positive, code=code,
+    )
     return await _delivery(request, uid, 201)
 
 
@@ -273,16 +279,14 @@ def reason_of(told: dict[str, Any]) -> dict[str, str]:
     return {"reason": reason}
 
 
-async def act(request: Request, caller: Principal, name: str, target: str, deed: Any, **detail: Any) -> Any:
+async def act(
+    request: Request, caller: Principal, name: str, target: str, deed: Callable[[], Awaitable[T]], **detail: Any,
+) -> T:
     """Do what an operator asked, with an audit row before it and another when it did not succeed."""
     trail = trail_of(request)
+    await trail.note(audit_entry(caller, name, target, **detail))
     try:
-        await trail.note(audit_entry(caller, name, target, **detail))
-    except BaseException:
-        deed.close()
-        raise
-    try:
-        return await deed
+        return await deed()
     except Exception as error:
         await trail.note(audit_entry(caller, f"{name}.refused", target, error=type(error).__name__))
         raise

@@ -195,16 +195,18 @@ async def _do(
 ) -> None:
     operations, uid = services_of(request).operations, message["id"]
     if name == "replay":
-        deed: Any = operations.replay(uid, destinations)
         shown = [states.shown_destination(destination) for destination in destinations]
-        await act(request, session.principal, "message.replay", f"message/{uid}", deed, destinations=shown, reason=reason)
+        await act(
+            request, session.principal, "message.replay", f"message/{uid}", lambda: operations.replay(uid, destinations),
+            destinations=shown, reason=reason,
+        )
     elif name == "discard":
-        await act(request, session.principal, "message.discard", f"message/{uid}", operations.discard(uid), reason=reason)
+        await act(request, session.principal, "message.discard", f"message/{uid}", lambda: operations.discard(uid), reason=reason)
     else:
         if delivery not in {one["id"] for one in message["deliveries"]}:
             raise Problem(404, "NotFound", "There is no such delivery.")
-        deed = operations.retry(delivery) if name == "retry" else operations.skip(delivery)
-        await act(request, session.principal, f"delivery.{name}", f"delivery/{delivery}", deed, reason=reason)
+        deed = operations.retry if name == "retry" else operations.skip
+        await act(request, session.principal, f"delivery.{name}", f"delivery/{delivery}", lambda: deed(delivery), reason=reason)
 
 
 async def _reveal(request: Request, session: Session, message: dict[str, Any], number: int, reason: str) -> Response:

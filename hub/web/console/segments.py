@@ -73,7 +73,7 @@ def view(body: bytes, charset: str, *, revealed: bool) -> MessageView | None:
             seen[name] = seen.get(name, 0) + 1
             rank = str(seen[name]) if names.count(name) > 1 else ""
             views.append(_segment(name, rank, segment, separators, revealed))
-    except (hl7.HL7Exception, LookupError, ValueError, TypeError, AttributeError):
+    except (hl7.HL7Exception, LookupError, ValueError, TypeError, AttributeError, AssertionError):
         return None
     return MessageView(tuple(views), max(0, len(lines) - MAX_SEGMENTS))
 

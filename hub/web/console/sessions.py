@@ -143,11 +143,13 @@ def verify_form(session: Session, csrf: str) -> None:
 
 
 def from_here(request: Request) -> None:
-    """Refuse what another site made the browser send."""
-    if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-        raise Problem(403, "OtherSite", "This request comes from another site.")
-    origin = request.headers.get("origin")
-    if origin not in (None, f"{request.url.scheme}://{request.url.netloc}"):
+    """Refuse what another site made the browser send. Hosts are compared, not schemes: a proxy may end TLS."""
+    site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
+    if site is not None:
+        from_elsewhere = site not in ("same-origin", "none")
+    else:
+        from_elsewhere = origin is not None and origin.partition("://")[2] != request.url.netloc
+    if from_elsewhere:
         raise Problem(403, "OtherSite", "This request comes from another site.")
 
 

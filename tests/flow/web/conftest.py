@@ -57,20 +57,38 @@ def pid(reliability: str = "VALI") -> str:
 
 
 def message(kind: str, control_id: str, *segments: str, app: str = "LABO") -> bytes:
-    header = f"MSH|^~\\&|{app}|HOPITAL-X|PFI-X|HOPITAL-X|20261124101500||{kind}^{kind.replace('^', '_')}|{control_id}|P|2.5|||||FRA|UNICODE UTF-8"
+    full_kind = f"{kind}^{kind.replace('^', '_')}"
+    header = (
+        f"MSH|^~\\&|{app}|HOPITAL-X|PFI-X|HOPITAL-X|20261124101500||{full_kind}|{control_id}|P|2.5|||||FRA|UNICODE UTF-8"
+    )
     return "\r".join([header, *segments, ""]).encode()
 
 
 def admission(control_id: str) -> bytes:
-    return message("ADT^A01", control_id, "EVN||20261124101500", pid(), "PV1||I|MED^12^1^HOPITAL-X||||10001234567^MARTINAUD^Paul|||||||||||V4410^^^HOPITAL-X^VN", "ZBE|77^HOPITAL-X|20261124101400||INSERT|N||^^^^^^UF^^^3021|^^^^^^UF^^^3021|HMS", app="SIH")
+    return message(
+        "ADT^A01",
+        control_id,
+        "EVN||20261124101500",
+        pid(),
+        "PV1||I|MED^12^1^HOPITAL-X||||10001234567^MARTINAUD^Paul||||||||||||V4410^^^HOPITAL-X^VN",
+        "ZBE|77^HOPITAL-X|20261124101400||INSERT|N||^^^^^^UF^^^3021|^^^^^^UF^^^3021|HMS",
+        app="SIH",
+    )
 
 
 def report(control_id: str, content: bytes = PDF) -> bytes:
     return message(
-        "MDM^T02", control_id, "EVN||20261124101500", pid(), "PV1||N", "ORC|NW", "OBR|1|||11502-2^CR de biologie médicale^LN",
+        "MDM^T02",
+        control_id,
+        "EVN||20261124101500",
+        pid(),
+        "PV1||N",
+        "ORC|NW",
+        "OBR|1|||11502-2^CR de biologie médicale^LN",
         f"TXA|1|11502-2|TEXT|20261124||||||||1.2.250.1.999.2.{control_id[-4:]}|||||AU",
         f"OBX|1|ED|11502-2^CR de biologie médicale^LN||^text^XML^Base64^{b64encode(content).decode()}||||||F",
-        "PRT|1|UC||RCT^Result Copies To^participation|801234567890^GUERINEAU^Alix^^^^^^ASIP-SANTE-PS&1.2.250.1.71.4.2.1&ISO^D^^^RPPS||||||||||^^X.400^alix.guerineau@test.mssante.example",
+        "PRT|1|UC||RCT^Result Copies To^participation|"
+        "801234567890^GUERINEAU^Alix^^^^^^ASIP-SANTE-PS&1.2.250.1.71.4.2.1&ISO^D^^^RPPS||||||||||^^X.400^alix.guerineau@test.mssante.example",
         "OBX|2|CWE|MASQUE_PS^Masqué aux professionnels de Santé^MetaDMPMSS||N^^expandedYes-NoIndicator||||||F",
         "OBX|3|CWE|DESTDMP^Destinataire DMP^MetaDMPMSS||Y^^expandedYes-NoIndicator||||||F",
     )
@@ -78,8 +96,13 @@ def report(control_id: str, content: bytes = PDF) -> bytes:
 
 def result(control_id: str) -> bytes:
     return message(
-        "ORU^R01", control_id, pid(), "PV1||O", "OBR|1|P77^SIH|F77^LABO|58410-2^Numération formule sanguine^LN",
-        "OBX|1|NM|718-7^Hémoglobine^LN||13.2|g/dL^gramme par décilitre^UCUM|12-16||||F", "NTE|1||Patiente revue par sa famille QUATREMARRE",
+        "ORU^R01",
+        control_id,
+        pid(),
+        "PV1||O",
+        "OBR|1|P77^SIH|F77^LABO|58410-2^Numération formule sanguine^LN",
+        "OBX|1|NM|718-7^Hémoglobine^LN||13.2|g/dL^gramme par décilitre^UCUM|12-16||||F",
+        "NTE|1||Patiente revue par sa famille QUATREMARRE",
     )
 
 
@@ -93,9 +116,16 @@ class Acts:
         number = self._number(message_id)
 
         def job(tx: Transaction) -> list[int]:
-            names = list(only) or [row[0] for row in tx.rows("SELECT DISTINCT destination FROM delivery WHERE message_id = ?", number)]
+            names = list(only) or [
+                row[0] for row in tx.rows("SELECT DISTINCT destination FROM delivery WHERE message_id = ?", number)
+            ]
             return acts.replay(
-                tx, number, [(name, "", f"{name}/s") for name in names], next_id=self.store.next_id, now=self.store.now_us(), blocked=lambda _: "",
+                tx,
+                number,
+                [(name, "", f"{name}/s") for name in names],
+                next_id=self.store.next_id,
+                now=self.store.now_us(),
+                blocked=lambda _: "",
             )
 
         made = await self.store.write(job)
@@ -163,8 +193,13 @@ class House:
             return self.acks.pop(0)
 
         self.services = Services(
-            store=self.store, operations=self.operations, site=Site(name="PFI-X", organisation="HOPITAL-X"), ready=lambda: (True, {"store": "ok"}),
-            metrics=lambda: (b"# HELP up\n", "text/plain; version=0.0.4"), submit_hl7=submit,
+            store=self.store,
+            operations=self.operations,
+            site=Site(name="PFI-X", organisation="HOPITAL-X"),
+            ready=lambda: (True, {"store": "ok"}),
+            metrics=lambda: (b"# HELP up\n", "text/plain; version=0.0.4"),
+            submit_hl7=submit,
+            max_body_bytes=1 << 20,
         )
         from hub.web.app import create_app
 
@@ -193,86 +228,185 @@ class House:
     def audit(self, act: str = "") -> list[dict[str, Any]]:
         rows = self.read(lambda tx: tx.rows("SELECT actor, role, act, target, patient_id, detail FROM audit ORDER BY id"))
         keys = ("actor", "role", "act", "target", "patient_id", "detail")
-        return [entry for row in rows if not act or (entry := dict(zip(keys, row, strict=True)))["act"] == act]
+        entries = [dict(zip(keys, row, strict=True)) for row in rows]
+        return [entry for entry in entries if act in ("", entry["act"])]
 
     # ---- what is in the store
 
     def _tokens(self, tx: Transaction) -> None:
         for role in Role:
-            self.tokens[role.value] = tokens.create(tx, name=f"{role.value}-1", role=role, next_id=self.store.next_id, now_us=self.store.now_us())
-        self.tokens["masked"] = tokens.create(tx, name="masked-1", role=Role.OPERATOR, next_id=self.store.next_id, now_us=1, masked=True)
-        self.tokens["author"] = tokens.create(tx, name="dr-author", role=Role.PROFESSIONAL, next_id=self.store.next_id, now_us=1, rpps=RPPS)
+            self.tokens[role.value] = tokens.create(
+                tx, name=f"{role.value}-1", role=role, next_id=self.store.next_id, now_us=self.store.now_us()
+            )
+        self.tokens["masked"] = tokens.create(
+            tx, name="masked-1", role=Role.OPERATOR, next_id=self.store.next_id, now_us=1, masked=True
+        )
+        self.tokens["author"] = tokens.create(
+            tx, name="dr-author", role=Role.PROFESSIONAL, next_id=self.store.next_id, now_us=1, rpps=RPPS
+        )
 
     def kept(self, tx: Transaction, body: bytes, source: str, kind: str, control_id: str, **options: Any) -> int:
         number, now = self.store.next_id(), self.store.now_us()
-        keep(tx, [NewMessage(
-            number, source, f"{source}/1", kind, control_id, "LABO", "utf-8", body, hashlib.sha256(body).digest(), now, **options,
-        )], dedupe_since=0)
+        keep(
+            tx,
+            [
+                NewMessage(
+                    number,
+                    source,
+                    f"{source}/1",
+                    kind,
+                    control_id,
+                    "LABO",
+                    "utf-8",
+                    body,
+                    hashlib.sha256(body).digest(),
+                    now,
+                    **options,
+                )
+            ],
+            dedupe_since=0,
+        )
         self.uids[control_id] = uid_text(number)
         return number
 
-    def routed(self, tx: Transaction, number: int, state: str, patient: int | None, *deliveries: tuple[str, str, str]) -> list[int]:
+    def routed(
+        self, tx: Transaction, number: int, state: str, patient: int | None, *deliveries: tuple[str, str, str]
+    ) -> list[int]:
         """Move a message on by hand: `(destination, state, reason)` for each delivery."""
         now, made = self.store.now_us() + 4_000, []
         for destination, delivery_state, reason in deliveries:
             delivery = self.store.next_id()
             made.append(delivery)
             waiting = delivery_state == "WAITING"
-            add(tx, [NewDelivery(
-                delivery, number, destination, f"{destination}/p{patient}", blocked_reason=reason if waiting else "",
-                delivered=delivery_state == "DELIVERED",
-            )], now)
+            add(
+                tx,
+                [
+                    NewDelivery(
+                        delivery,
+                        number,
+                        destination,
+                        f"{destination}/p{patient}",
+                        blocked_reason=reason if waiting else "",
+                        delivered=delivery_state == "DELIVERED",
+                    )
+                ],
+                now,
+            )
             tried = delivery_state in ("DELIVERED", "REFUSED", "DEAD", "UNSURE") and destination != "record"
             tx.run(
                 "UPDATE delivery SET state = ?, last_error = ?, attempts = ?, updated_at = ? WHERE id = ?",
-                delivery_state, reason or None, int(tried or destination == "record"), now + (171_000 if tried else 31_000), delivery,
+                delivery_state,
+                reason or None,
+                int(tried or destination == "record"),
+                now + (171_000 if tried else 31_000),
+                delivery,
             )
             if tried:
                 outcome = {"DELIVERED": "DELIVER", "REFUSED": "REFUSE", "DEAD": "GIVE_UP", "UNSURE": "NO_ANSWER"}[delivery_state]
-                answer = f"MSH|^~\\&|LAB|X|PFI|X|2026||ACK|1|P|2.5\rMSA|{'AA' if outcome == 'DELIVER' else 'AE'}|{number}|{NAME} inconnue\r".encode()
-                tx.insert("attempt", ("delivery_id", "n", "started_at", "ended_at", "outcome", "error", "answer"), [
-                    (delivery, 1, now + 8_000, now + 171_000, outcome, reason or None, answer if outcome != "NO_ANSWER" else b""),
-                ])
+                msa = f"MSA|{'AA' if outcome == 'DELIVER' else 'AE'}|{number}|{NAME} inconnue"
+                answer = f"MSH|^~\\&|LAB|X|PFI|X|2026||ACK|1|P|2.5\r{msa}\r".encode()
+                tx.insert(
+                    "attempt",
+                    ("delivery_id", "n", "started_at", "ended_at", "outcome", "error", "answer"),
+                    [
+                        (
+                            delivery,
+                            1,
+                            now + 8_000,
+                            now + 171_000,
+                            outcome,
+                            reason or None,
+                            answer if outcome != "NO_ANSWER" else b"",
+                        ),
+                    ],
+                )
             if delivery_state not in ("QUEUED", "WAITING", "SENDING", "UNSURE"):
                 tx.run("DELETE FROM lane WHERE key = ? AND head = ?", f"{destination}/p{patient}", delivery)
         failed = sum(one[1] in ("REFUSED", "DEAD") for one in deliveries)
         still = sum(one[1] in ("QUEUED", "WAITING", "SENDING", "UNSURE") for one in deliveries)
         tx.run(
-            "UPDATE message SET state = ?, patient_id = ?, routed_at = ?, ack_state = 'SENT', open_n = ?, failed_n = ? WHERE id = ?",
-            state, patient, now, still, failed, number,
+            "UPDATE message SET state = ?, patient_id = ?, routed_at = ?, ack_state = 'SENT', open_n = ?, failed_n = ? "
+            "WHERE id = ?",
+            state,
+            patient,
+            now,
+            still,
+            failed,
+            number,
         )
         return made
 
     def _patient(self, tx: Transaction, message_id: int) -> int:
         who = PatientIdentity(
-            local=(LocalIdentifier(SYSTEM, IPP),), ins=(InsMatricule(INS, INS_NIR_TEST),), statuses=("VALI",), birth_name=NAME,
-            first_given_name=GIVEN, birth_date="19790312", sex="F",
+            local=(LocalIdentifier(SYSTEM, IPP),),
+            ins=(InsMatricule(INS, INS_NIR_TEST),),
+            statuses=("VALI",),
+            birth_name=NAME,
+            first_given_name=GIVEN,
+            birth_date="19790312",
+            sex="F",
         )
         body = {"name": [{"use": "official", "family": NAME, "given": [GIVEN]}], "gender": "female", "birthDate": "1979-03-12"}
         match = resolve(tx, who, message_id=message_id, next_id=self.store.next_id, now_us=self.store.now_us())
-        stay = ResourceChange("Encounter", f"{SYSTEM}.2|V4410", {
-            "identifier": [{"system": f"{SYSTEM}.2", "value": "V4410"}], "status": "in-progress",
-            "class": {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "IMP"}, "period": {"start": "2026-11-24T10:14:00+01:00"},
-        }, "PV1", 1)
+        stay = ResourceChange(
+            "Encounter",
+            f"{SYSTEM}.2|V4410",
+            {
+                "identifier": [{"system": f"{SYSTEM}.2", "value": "V4410"}],
+                "status": "in-progress",
+                "class": {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "IMP"},
+                "period": {"start": "2026-11-24T10:14:00+01:00"},
+            },
+            "PV1",
+            1,
+        )
         apply(
-            tx, RecordChange("adt_a01 1", identity=who, patient=body, resources=(stay,), event_time=1), patient_id=match.patient_id,
-            message_id=message_id, source="his", next_id=self.store.next_id, now_us=self.store.now_us(),
+            tx,
+            RecordChange("adt_a01 1", identity=who, patient=body, resources=(stay,), event_time=1),
+            patient_id=match.patient_id,
+            message_id=message_id,
+            source="his",
+            next_id=self.store.next_id,
+            now_us=self.store.now_us(),
         )
         assert match.patient_id is not None
         return match.patient_id
 
-    def document(self, tx: Transaction, patient: int, message_id: int, body: bytes, master: str, *, mask: int = 0, content_type: str = "application/pdf") -> None:
+    def document(
+        self,
+        tx: Transaction,
+        patient: int,
+        message_id: int,
+        body: bytes,
+        master: str,
+        *,
+        mask: int = 0,
+        content_type: str = "application/pdf",
+    ) -> None:
         encoded = b64encode(PDF)
         start = body.index(encoded)
         change = DocumentChange(
-            DocumentAction.CREATE, f"urn:oid:{master}", "OBX[1]-5", {
-                "status": "current", "type": {"coding": [{"system": "http://loinc.org", "code": "11502-2"}]}, "date": "2026-11-24T10:15:00+01:00",
+            DocumentAction.CREATE,
+            f"urn:oid:{master}",
+            "OBX[1]-5",
+            {
+                "status": "current",
+                "type": {"coding": [{"system": "http://loinc.org", "code": "11502-2"}]},
+                "date": "2026-11-24T10:15:00+01:00",
                 "author": [{"identifier": {"system": "urn:oid:1.2.250.1.71.4.2.1", "value": RPPS}}],
-            }, ContentRange(start, len(encoded), "base64", content_type, len(PDF), hashlib.sha1(PDF).digest()), mask=mask, event_time=1,
+            },
+            ContentRange(start, len(encoded), "base64", content_type, len(PDF), hashlib.sha1(PDF).digest()),
+            mask=mask,
+            event_time=1,
         )
         apply(
-            tx, RecordChange("mdm_t02 1", documents=(change,), event_time=1), patient_id=patient, message_id=message_id, source="labo",
-            next_id=self.store.next_id, now_us=self.store.now_us(),
+            tx,
+            RecordChange("mdm_t02 1", documents=(change,), event_time=1),
+            patient_id=patient,
+            message_id=message_id,
+            source="labo",
+            next_id=self.store.next_id,
+            now_us=self.store.now_us(),
         )
         row = tx.row("SELECT id FROM resource WHERE type = 'DocumentReference' ORDER BY id DESC LIMIT 1")
         assert row is not None
@@ -286,22 +420,50 @@ class House:
         body = report("LAB1001")
         number = self.kept(tx, body, "labo", "MDM^T02", "LAB1001")
         self.document(tx, patient, number, body, "1.2.250.1.999.2.1001")
-        self.routed(tx, number, "ROUTED", patient, ("record", "DELIVERED", ""), ("lab-out", "DELIVERED", ""),
-                    ("dmp", "WAITING", "destination not configured"), (f"mssante:{INS}@patient.mssante.example", "WAITING", "destination not configured"))
+        self.routed(
+            tx,
+            number,
+            "ROUTED",
+            patient,
+            ("record", "DELIVERED", ""),
+            ("lab-out", "DELIVERED", ""),
+            ("dmp", "WAITING", "destination not configured"),
+            (f"mssante:{INS}@patient.mssante.example", "WAITING", "destination not configured"),
+        )
         body = report("LAB1002")
         number = self.kept(tx, body, "labo", "MDM^T02", "LAB1002")
         self.document(tx, patient, number, body, "1.2.250.1.999.2.1002", mask=MASQUE_PS)
-        self.routed(tx, number, "PARTIAL", patient, ("record", "DELIVERED", ""), ("lab-out", "DEAD", "AE 207 PID-3: refused by the peer"))
-        self.kept(tx, report("LAB1003"), "labo", "MDM^T02", "LAB1003", refusal=RuleBroken(at="PID-32", sentence="PID-32: the DMP was asked for and the identity is not qualified"))
+        self.routed(
+            tx, number, "PARTIAL", patient, ("record", "DELIVERED", ""), ("lab-out", "DEAD", "AE 207 PID-3: refused by the peer")
+        )
+        self.kept(
+            tx,
+            report("LAB1003"),
+            "labo",
+            "MDM^T02",
+            "LAB1003",
+            refusal=RuleBroken(at="PID-32", sentence="PID-32: the DMP was asked for and the identity is not qualified"),
+        )
         number = self.kept(tx, result("LAB1004"), "labo", "ORU^R01", "LAB1004")
-        tx.run("UPDATE message SET findings = ? WHERE id = ?", '[{"code":"OBX_WITHOUT_CODE","at":"OBX[2]-3","text":"OBX[2]-3: a result without a code"}]', number)
+        tx.run(
+            "UPDATE message SET findings = ? WHERE id = ?",
+            '[{"code":"OBX_WITHOUT_CODE","at":"OBX[2]-3","text":"OBX[2]-3: a result without a code"}]',
+            number,
+        )
         self.routed(tx, number, "SET_ASIDE", patient)
         number = self.kept(tx, message("SIU^S12", "RDV0001", pid(), app="AGENDA"), "agenda", "SIU^S12", "RDV0001")
         self.routed(tx, number, "NO_ROUTE", patient)
         number = self.kept(tx, result("LAB1005"), "labo", "ORU^R01", "LAB1005")
         self.routed(tx, number, "ROUTED", patient, ("record", "DELIVERED", ""), ("ris-out", "UNSURE", "no answer in 30 s"))
-        number = self.kept(tx, b"no HL7 at all, but a name: QUATREMARRE", "his", "", "", refusal=RuleBroken(at="MSH-1", sentence="MSH-1: not an HL7 v2 message"))
-        self.uids["UNREADABLE"] = uid_text(number)
+        self.kept(
+            tx,
+            b"no HL7 at all, but a name: QUATREMARRE",
+            "his",
+            "",
+            "",
+            refusal=RuleBroken(at="MSH-1", sentence="MSH-1: not an HL7 v2 message"),
+        )
+        self.uids["UNREADABLE"] = self.uids.pop("")
         for n in range(6):
             control = f"ADM01{n:02d}"
             number = self.kept(tx, admission(control), "his", "ADT^A08", control)
