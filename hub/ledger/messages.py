@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 
 import orjson
 
 from hub.model.refusals import AlreadyReceived, Finding, MessageRefused
 from hub.model.states import ACK_STATES, MESSAGE_STATES, AckEvent, AckState, MessageEvent, MessageState, advance
-from hub.store import Transaction
+from hub.store import BlobDamaged, Transaction
 
 FORMAT_ER7 = "hl7v2-er7"
 INLINE_BYTES = 256 << 10     # larger bodies are files
@@ -174,10 +175,15 @@ def body_of(tx: Transaction, message_id: int) -> bytes:
     """The exact bytes of a kept message.
 
     Raises:
-        BlobDamaged: the file of a large body is missing or altered.
+        BlobDamaged: what is stored is not what came, or the file of a large body is missing.
         KeyError: no such message, or pruned.
     """
     row = tx.row("SELECT m.sha256, m.in_file, b.bytes FROM message m LEFT JOIN body b ON b.message_id = m.id WHERE m.id = ?", message_id)
     if row is None or (not row[1] and row[2] is None):
         raise KeyError(message_id)
-    return tx.blob(row[0]) if row[1] else row[2]
+    if row[1]:
+        return tx.blob(row[0])
+    kept: bytes = row[2]
+    if sha256(kept).digest() != row[0]:
+        raise BlobDamaged("a stored body is not the bytes it was")
+    return kept
