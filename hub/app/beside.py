@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import pwd
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 from hub.app.config import Installation
+from hub.app.database import owner_name
 from hub.ledger.audit import AuditEntry, record
 from hub.model.refusals import HubError
 from hub.store import Transaction
@@ -80,7 +80,4 @@ def audit(tx: Transaction, store: ShortStore, act: str, target: str, *, patient_
 
 def actor() -> str:
     """`cli:` and the user of the operating system."""
-    try:
-        return f"cli:{pwd.getpwuid(os.getuid()).pw_name}"
-    except KeyError:
-        return f"cli:{os.getuid()}"
+    return f"cli:{owner_name(os.getuid())}"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 from hub.app import doctor_machine, doctor_network, doctor_storage
 from hub.app.config import Installation
+from hub.app.database import owner_of
 from hub.app.doctor_verdicts import OK, WARNING, WRONG, Verdict
 from hub.app.lock import running_hub
 from hub.app.terminal import print_json, printable
@@ -13,6 +14,7 @@ from hub.app.terminal import print_json, printable
 _MARKS = {OK: "✓", WARNING: "!", WRONG: "✗"}
 
 Check = Callable[[Installation, int | None], Iterator[Verdict]]
+MACHINE: tuple[Check, ...] = (doctor_machine.versions, doctor_machine.mappings, doctor_storage.disk)
 CHECKS: tuple[Check, ...] = (
     doctor_machine.versions, doctor_machine.clock, doctor_machine.open_files, doctor_machine.mappings, doctor_storage.folders,
     doctor_storage.disk, doctor_storage.sync_time, doctor_storage.database, doctor_network.listeners, doctor_network.readiness,
@@ -22,8 +24,19 @@ CHECKS: tuple[Check, ...] = (
 
 def examine(installation: Installation, *, as_json: bool) -> int:
     """Print every verdict; 1 when one is wrong. Looks and measures; changes nothing but a file of its own, removed at once."""
-    hub_pid = running_hub(installation.data_dir)
-    verdicts = [verdict for check in CHECKS for verdict in _safely(check, installation, hub_pid)]
+    hub_pid: int | None = None
+    checks, verdicts = CHECKS, []
+    try:
+        hub_pid = running_hub(installation.data_dir)
+        installation.database.exists()
+    except OSError:
+        owner = owner_of(installation.data_dir)
+        verdicts.append(Verdict(
+            "user", WRONG, f"this user may not look into {installation.data_dir}: only the machine was examined",
+            f"sudo -u {owner} vaguemestre doctor --config {installation.file}",
+        ))
+        checks = MACHINE
+    verdicts += [verdict for check in checks for verdict in _safely(check, installation, hub_pid)]
     wrong = any(verdict.level == WRONG for verdict in verdicts)
     if as_json:
         print_json({

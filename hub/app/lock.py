@@ -46,13 +46,15 @@ class DataFolderLock:
 
 
 def running_hub(data_dir: Path) -> int | None:
-    """The process id of the hub that runs on a data folder; None when none does, 0 when the folder may not be looked into."""
+    """The process id of the hub that runs on a data folder, 0 while it starts; None when none does.
+
+    Raises:
+        OSError: this user may not look.
+    """
     try:
         fd = os.open(data_dir / "lock", os.O_RDONLY)
     except FileNotFoundError:
         return None
-    except OSError:
-        return 0
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:

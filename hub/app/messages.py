@@ -13,7 +13,18 @@ from typing import Any, TypeVar, cast
 from hub.app.beside import audit, opened, rehearsed
 from hub.app.config import Installation, absolute
 from hub.app.lock import running_hub
-from hub.app.terminal import counted, destination_name, failed, local_time, print_json, print_table, printable, remark
+from hub.app.terminal import (
+    counted,
+    destination_name,
+    failed,
+    is_narrow,
+    local_time,
+    print_json,
+    print_table,
+    printable,
+    remark,
+    told,
+)
 from hub.bell.local import LocalBell
 from hub.flow.operate import LEAVES_THE_HOUSE, Operations
 from hub.ledger import acts, queries
@@ -68,16 +79,28 @@ def list_messages(
         print("No message." if not (state or source or type_ or control_id or since or after) else "No message is like that.")
         return 0
     zone = installation.site.timezone
+    if is_narrow():
+        print_table(("STATE", "RECEIVED", "MESSAGE"), [
+            (item["state"], local_time(item["received_at"], zone), "\n".join(filter(None, (
+                f"{item['type']} {item['control_id']} from {item['source']}", _deliveries_cell(item), item["id"],
+            ))))
+            for item in page["items"]
+        ], whole=(0, 1))
+    else:
+        _print_wide(page["items"], zone)
+    if page["after"] is not None:
+        remark(f"older ones: --after {page['after']}")
+    return 0
+
+
+def _print_wide(items: Sequence[Json], zone: tzinfo) -> None:
     print_table(("STATE", "RECEIVED", "TYPE", "CONTROL ID", "SOURCE", "DELIVERIES", "MESSAGE"), [
         (
             item["state"], local_time(item["received_at"], zone), item["type"], item["control_id"], item["source"],
             _deliveries_cell(item), item["id"],
         )
-        for item in page["items"]
+        for item in items
     ], whole=(0, 1, 6))
-    if page["after"] is not None:
-        remark(f"older ones: --after {page['after']}")
-    return 0
 
 
 def show_message(installation: Installation, message_id: str, *, as_json: bool) -> int:
@@ -139,11 +162,11 @@ def _story(item: Json, zone: tzinfo) -> list[str]:
         f"from application {item['sending_app'] or '-'}",
         f"  bytes      {item['size']}, {item['charset']}, sha256 {item['sha256']}",
         f"  patient    {item['patient'] or 'nobody known'}",
-        f"  answer     {_answer(item)} ({item['ack']['state']})",
+        f"  answer     {item['ack']['code']} ({item['ack']['state']})",
     ]
     if item["ack"]["error"]:
-        lines.append(f"             {item['ack']['error']['text']}")
-    lines += [f"  finding    {f['code']} at {f['at']}: {f['text']}" for f in item["findings"]]
+        lines.append(f"  refused    {told(item['ack']['error'])}")
+    lines += [f"  finding    {told(finding)}" for finding in item["findings"]]
     for delivery in item["deliveries"]:
         mapping = f", rewritten by {delivery['mapping']}" if delivery["mapping"] else ""
         again = ", again" if delivery["replay_of"] else ""
@@ -175,7 +198,7 @@ def _next(item: Json) -> list[str]:
     if state == MessageState.NO_ROUTE:
         return ["  next       give its source a route in the configuration, then messages replay; or messages discard"]
     if state in (MessageState.PARTIAL, MessageState.SET_ASIDE):
-        return ["  next       mend what the last attempt says, then messages replay; or messages discard"]
+        return ["  next       mend what the last attempt or finding says, then messages replay; or messages discard"]
     return []
 
 
@@ -340,6 +363,8 @@ def _agreed() -> bool:
 
 
 def _when(installation: Installation) -> str:
-    if running_hub(installation.data_dir) is None:
-        return "No hub runs here now: they leave when it starts."
-    return "The running hub takes them within a few seconds."
+    try:
+        running = running_hub(installation.data_dir) is not None
+    except OSError:
+        return "The hub takes them within a few seconds, or when it starts."
+    return "The running hub takes them within a few seconds." if running else "No hub runs here now: they leave when it starts."

@@ -59,9 +59,10 @@ class _Sending:
 
     async def run(self) -> None:
         if len(self._files) >= MANY and sys.stderr.isatty():
+            from rich.console import Console
             from rich.progress import Progress
 
-            with Progress(transient=True) as self._progress:
+            with Progress(console=Console(stderr=True), transient=True) as self._progress:
                 self._task = self._progress.add_task("sending", total=len(self._files))
                 await self._run()
             self._progress = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime, tzinfo
@@ -12,6 +13,7 @@ import orjson
 from hub.model.refusals import HubError, Misconfigured
 
 _PATIENT_MAILBOXES = "patient."
+_WIDE_COLUMNS = 130
 
 
 def print_json(document: Mapping[str, Any]) -> None:
@@ -48,6 +50,12 @@ def local_time(instant: str | None, timezone: tzinfo) -> str:
     return datetime.fromisoformat(instant).astimezone(timezone).strftime("%Y-%m-%d %H:%M:%S")
 
 
+def told(said: Mapping[str, Any]) -> str:
+    """`203 at MSH-12: Unsupported version id` of an error or finding of the ledger API."""
+    code, place, text = said["code"], said["at"], str(said["text"] or "")
+    return f"{code}{f' at {place}' if place else ''}: {text.removeprefix(f'{place}: ')}"
+
+
 def counted(n: int, thing: str, things: str = "") -> str:
     """`1 source`, `2 sources`."""
     return f"{n} {thing}" if n == 1 else f"{n} {things or thing + 's'}"
@@ -57,6 +65,11 @@ def failed(error: HubError) -> int:
     """Say what went wrong; the exit code: 2 for what only another configuration or version can mend."""
     remark(error.sentence)
     return 2 if error.code in ("Misconfigured", "SchemaTooNew") else 1
+
+
+def is_narrow() -> bool:
+    """Whether stdout is a terminal on which a wide table would fold."""
+    return sys.stdout.isatty() and shutil.get_terminal_size().columns < _WIDE_COLUMNS
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, whole: Sequence[int] = ()) -> None:
@@ -69,7 +82,7 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, whole
     for n, heading in enumerate(headings):
         table.add_column(heading, no_wrap=n in whole, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))
+        table.add_row(*(Text("\n".join(map(printable, cell.split("\n")))) for cell in row))
     Console(width=None if sys.stdout.isatty() else 400, highlight=False).print(table)
 
 

@@ -16,7 +16,7 @@ from hub.app.config import DestinationSection, Installation
 from hub.app.hub import Hub
 from hub.app.logging import set_up_logging
 from hub.app.run import new_runner
-from hub.app.terminal import destination_name, failed, print_json, printable, remark
+from hub.app.terminal import destination_name, failed, print_json, printable, remark, told
 from hub.formats.er7 import Message, read
 from hub.ledger import queries
 from hub.ledger.queries import MessageFilter
@@ -230,9 +230,9 @@ def _told(found: Json, installation: Installation) -> list[str]:
     ]
     lines += ["", "Answer" if found["ack"] else "Answer: none is owed", *(f"  {segment}" for segment in found["ack"])]
     if found["error"]:
-        lines.append(f"  refused: {found['error']['code']} at {found['error']['at']}: {found['error']['text']}")
+        lines.append(f"  refused: {told(found['error'])}")
     if found["findings"]:
-        lines += ["", "Findings", *(f"  {f['code']} at {f['at']}: {f['text']}" for f in found["findings"])]
+        lines += ["", "Findings", *(f"  {told(finding)}" for finding in found["findings"])]
     if found["state"] != "REFUSED":
         lines += ["", f"Translation: {found['structure'] or 'none reads this message'}", "", f"Deliveries ({found['state']})"]
         lines += [f"  {route['when']} ──▶ {', '.join(route['to'])}" for route in found["routes"]]

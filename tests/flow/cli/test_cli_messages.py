@@ -68,7 +68,7 @@ def test_list_and_show_without_a_hub(stopped, patient_values):
     assert shown.stdout.startswith(f"Message {rows[3][-1]}  DONE\n")
     assert "  ──▶ record  DELIVERED" in shown.stdout
     refused = stopped.cli("messages", "show", rows[1][-1]).stdout
-    assert "answer     AE 203 at MSH-12 (SENT)" in refused
+    assert "  answer     AE (SENT)\n  refused    203 at MSH-12: Unsupported version id\n" in refused
     assert "next       its sender corrects and sends it again" in refused
     for text in (done.stdout, shown.stdout, refused):
         assert not any(value in text for value in patient_values)
