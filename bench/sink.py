@@ -32,8 +32,11 @@ class Got:
 class Sink:
     """An MLLP receiver with a journal. `behaviour(n, control_id)` says what to do with the nth arrival, counted from 1."""
 
-    def __init__(self, behaviour: Behaviour | None = None, *, delay_s: float = 0.0, late_s: float = 2.0) -> None:
-        self.behaviour, self.delay_s, self.late_s = behaviour, delay_s, late_s
+    def __init__(
+        self, behaviour: Behaviour | None = None, *, delay_s: float | Callable[[], float] = 0.0, late_s: float = 2.0,
+    ) -> None:
+        self.behaviour, self.late_s = behaviour, late_s
+        self.delay_s = delay_s if callable(delay_s) else (lambda: delay_s) if delay_s else None
         self.journal: list[Got] = []
         self.connections = 0
         self.port = 0
@@ -100,8 +103,9 @@ class _Receiver(asyncio.Protocol):
         did = sink.behaviour(len(sink.journal) + 1, control_id) if sink.behaviour else AA
         sink.journal.append(Got(time.monotonic(), self.number, control_id, patient, event, did))
         sink.changed.set()
-        if sink.delay_s or did == LATE:
-            asyncio.get_running_loop().call_later(sink.late_s if did == LATE else sink.delay_s, self._answer, control_id, did)
+        if sink.delay_s is not None or did == LATE:
+            pause = sink.late_s if did == LATE or sink.delay_s is None else sink.delay_s()
+            asyncio.get_running_loop().call_later(pause, self._answer, control_id, did)
         else:
             self._answer(control_id, did)
 

@@ -59,7 +59,7 @@ class Dispatcher:
         self._owner, self._meters, self._sweep_s = owner, meters, sweep_s
         self._ready: list[tuple[int, Head]] = []
         self._held = 0                       # lanes owned: ready, in flight, or waiting for their mark
-        self._due: list[str] = []            # lanes whose pause is over by the monotonic clock
+        self._due: list[tuple[str, int]] = []    # lanes whose pause is over by the monotonic clock, and that pause's end
         self._more = asyncio.Event()
         self._stopping = False
         self._marks = store.bulk(self._mark_all, at_most=LANES_AT_ONCE)
@@ -116,7 +116,7 @@ class Dispatcher:
     def _claim(self, tx: Transaction, at_most: int) -> list[Head]:
         if self._due:
             due, self._due = self._due, []
-            tx.run_many("UPDATE lane SET not_before = 0 WHERE key = ? AND owner IS NULL", [(key,) for key in due])
+            tx.run_many("UPDATE lane SET not_before = 0 WHERE key = ? AND not_before = ? AND owner IS NULL", due)
         now = self._store.now_us()
         heads = deliveries.claim(
             tx, self.spec.name, owner=self._owner, epoch=self._store.next_id(), now=now, lease_until=now + int(LEASE_S * 1e6), at_most=at_most,
@@ -229,10 +229,10 @@ class Dispatcher:
             return
         pause = pause_s(policy, head.attempts + 1)
         outcome.not_before = now + int(pause * 1e6)
-        asyncio.get_running_loop().call_later(pause, self._pause_over, head.lane)
+        asyncio.get_running_loop().call_later(pause, self._pause_over, head.lane, outcome.not_before)
 
-    def _pause_over(self, lane: str) -> None:
-        self._due.append(lane)
+    def _pause_over(self, lane: str, not_before: int) -> None:
+        self._due.append((lane, not_before))
         self._bell.ring(self.spec.name)
 
     def _opened(self, was_open: bool) -> None:
