@@ -32,8 +32,12 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.
 
 def _installed(config: Path, *, as_json: bool = False) -> Any:
     """The checked configuration; its mistakes, one a line or as JSON, and exit 2."""
-    from hub.app.config import ConfigurationRefused, load
+    from logging import ERROR
 
+    from hub.app.config import ConfigurationRefused, load
+    from hub.app.logging import set_up_logging
+
+    set_up_logging(level=ERROR)          # to stderr, and only what is wrong; `run` says more
     try:
         return load(config)
     except ConfigurationRefused as refused:

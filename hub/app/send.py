@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import aclosing
@@ -12,6 +13,7 @@ from typing import Any
 from adapters.mllp.options import MllpDestinationOptions
 from adapters.mllp.sender import Sent, messages_in, send_messages
 from adapters.mllp.tls import TlsClientOptions
+from hub.app.logging import set_up_logging
 from hub.app.terminal import counted, printable, remark
 from hub.formats.er7 import Segment, read
 from hub.model.refusals import MessageRefused, Misconfigured
@@ -37,6 +39,7 @@ def send_files(
         "send", host.strip("[]"), int(port), ack_timeout_s=timeout_s, connect_timeout_s=min(timeout_s, 10.0),
         tls=TlsClientOptions(*(str(path or "") for path in (ca, cert, key))) if tls or ca or cert else None,
     )
+    set_up_logging(level=logging.CRITICAL)           # what the connection would log is told in sentences here
     sending = _Sending(files, options, to, quiet=quiet)
     try:
         asyncio.run(sending.run())
@@ -104,7 +107,9 @@ class _Sending:
             return
         self._failed += 1
         if sent.code == "NoAnswer":
-            self._print(f"{name}: no answer ({sent.sentence or 'nothing came'}): it may have arrived all the same, send it again")
+            late = sent.sentence == "AckTimeout"
+            reason = f"within {self._options.ack_timeout_s:g} s" if late else f"({sent.sentence or 'nothing came'})"
+            self._print(f"{name}: no answer {reason}: it may have arrived all the same, send it again")
         elif sent.code != "PeerUnavailable":
             self._print(f"{name}: {sent.code}{_reason(sent)}")
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 import threading
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 
 @pytest.fixture
@@ -70,12 +76,52 @@ def test_somebody_listens_and_says_nothing(installed, command):
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        threading.Thread(target=listener.accept, daemon=True).start()
+        accepted = []                        # kept, else the connection is closed at once
+        threading.Thread(target=lambda: accepted.append(listener.accept()), daemon=True).start()
         message = installed.write("one.hl7")
         done = command("send", "--timeout", "0.5", "--to", f"127.0.0.1:{listener.getsockname()[1]}", message)
     assert done.returncode == 1
-    assert done.stdout.startswith(f"{message}: no answer (")
-    assert "send it again" in done.stdout
+    assert done.stdout == f"{message}: no answer within 0.5 s: it may have arrived all the same, send it again\n"
+    assert done.stderr == ""
+
+
+def write_certificate(installed) -> None:
+    """A self-signed certificate of 127.0.0.1 as `hub.pem`, its key as `hub.key`."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "hub.test")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1)).not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True).sign(key, hashes.SHA256())
+    )
+    (installed.folder / "hub.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    (installed.folder / "hub.key").write_bytes(key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+
+
+def test_tls_one_way_and_both_ways(installed, command):
+    write_certificate(installed)
+    server = 'tls_cert_file = "hub.pem"\ntls_key_file = "hub.key"\n'
+    pem, key = installed.folder / "hub.pem", installed.folder / "hub.key"
+    message, to = installed.write("one.hl7"), f"127.0.0.1:{installed.mllp}"
+    installed.configure(source=server)
+    installed.start()
+    assert command("send", "--to", to, "--ca", pem, message).stdout == f"{message}: AA\n"
+    untrusted = command("send", "--to", to, "--tls", message)
+    assert (untrusted.returncode, untrusted.stdout) == (1, "")
+    assert "is --ca its authority" in untrusted.stderr
+    plain = command("send", "--to", to, "--timeout", "3", message)
+    assert plain.returncode == 1
+    installed.stop()
+    installed.configure(source=server + 'tls_client_ca_file = "hub.pem"\n')
+    installed.start()
+    assert command("send", "--to", to, "--ca", pem, "--timeout", "3", message).returncode == 1
+    both = command("send", "--to", to, "--ca", pem, "--cert", pem, "--key", key, message)
+    assert (both.returncode, both.stdout) == (0, f"{message}: AA\n")
+    installed.stop()
 
 
 @pytest.mark.parametrize(("arguments", "says"), [
