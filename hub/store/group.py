@@ -1,8 +1,9 @@
 """The writer: one thread, one writing connection, many functions a commit.
 
-Urgent bulk work (the acknowledgements' transaction) goes first into each group. Other work follows in order of arrival for
-as long as the group may last, and stops short as soon as something urgent arrives. All of a group is committed together,
-then every caller is answered in one hop to the event loop.
+Urgent bulk work (the acknowledgements' transaction) goes first. On a quick disk it is committed by itself, in turn with other
+work; on a slow one both share a commit. Other work follows in order of arrival for as long as a group may last, and stops
+short as soon as something urgent arrives. All of a group is committed together, then every caller is answered in one hop to
+the event loop.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ Done = Callable[[Any], None]
 
 ALONE_S = 0.010              # how long other work may hold the writer when nothing urgent waits
 WITH_URGENT_S = 0.003        # … and when acknowledgements are in the same group
+QUICK_COMMIT_S = 0.002       # a disk this fast commits acknowledgements by themselves, in turn with other work
 
 
 class Engine(Protocol):
@@ -78,6 +80,8 @@ class GroupWriter:
         self._bell: SimpleQueue[bool] = SimpleQueue()
         self._idle = False
         self._stopping = False
+        self._urgents_turn = False
+        self._commit_s = 0.0             # a moving mean
         self._bulks: list[_Bulk[Any, Any]] = []
         self._jobs: deque[tuple[Any, Done | None]] = deque()     # (function, done) or (bulk, None)
         self._urgent: list[_Bulk[Any, Any]] = []
@@ -141,12 +145,13 @@ class GroupWriter:
         begun = False
         try:
             tx = self._engine.begin()
-            begun, urgent = True, False
-            for bulk in self._urgent:
-                if bulk.queue:
-                    urgent = True
+            begun = True
+            urgent, others = self._turn()
+            if urgent:
+                for bulk in self._urgent:
                     self._run_bulk(tx, bulk, answers, waiting)
-            self._run_jobs(tx, answers, waiting, WITH_URGENT_S if urgent else ALONE_S, watch_urgent=not urgent)
+            if others:
+                self._run_jobs(tx, answers, waiting, WITH_URGENT_S if urgent else ALONE_S, watch_urgent=not urgent)
             started = time.perf_counter()
             self._engine.commit()
             took = time.perf_counter() - started
@@ -168,8 +173,17 @@ class GroupWriter:
         times = self.times
         times.groups, times.items = times.groups + 1, times.items + len(answers)
         times.seconds, times.last = times.seconds + took, took
+        self._commit_s += (took - self._commit_s) / 16
         crash_point("after-commit")
         self._answer(answers)
+
+    def _turn(self) -> tuple[bool, bool]:
+        """Whether this group holds urgent work, and whether it holds other work."""
+        urgent = any(bulk.queue for bulk in self._urgent)
+        if not urgent or not self._jobs or self._commit_s > QUICK_COMMIT_S:
+            return urgent, True
+        self._urgents_turn = not self._urgents_turn
+        return self._urgents_turn, not self._urgents_turn
 
     def failed(self, why: StoreUnavailable) -> None:
         """Something could not be made durable: told once, until a group is kept again."""

@@ -30,6 +30,8 @@ class Composite:
         if not value:
             return ""
         line = self._line
+        if line.is_plain and value.isalnum() and subcomponent == 1:
+            return value                 # nothing in it to cut, undo or strip
         if line.subcomponent and line.subcomponent in value:
             inner = value.split(line.subcomponent)
             value = inner[subcomponent - 1] if subcomponent <= len(inner) else ""
@@ -48,15 +50,16 @@ class Composite:
 class Line:
     """One segment, not MSH, as fields."""
 
-    __slots__ = ("_codec", "_fields", "_separators", "component", "escape", "is_plain", "repetition", "subcomponent")
+    __slots__ = ("_all", "_codec", "_fields", "_separators", "component", "escape", "is_plain", "repetition", "subcomponent")
 
     def __init__(self, segment: Segment, message: Message) -> None:
         self._separators, self._codec = message.separators, message.charset
-        field, self.component, self.repetition, self.escape, self.subcomponent = _as_text(message.separators, message.charset)
+        field, self.component, self.repetition, self.escape, self.subcomponent, usual = _as_text(message.separators, message.charset)
+        self._all: dict[int, list[Composite]] = {}
         raw = segment.line()
         try:
             text = raw.decode(self._codec)
-            self.is_plain = True
+            self.is_plain = usual
         except UnicodeDecodeError:
             text = raw.decode(self._codec, "surrogateescape")
             self.is_plain = False
@@ -68,19 +71,17 @@ class Line:
 
     def all(self, field: int) -> list[Composite]:
         """Every repetition, empty ones included."""
-        value = self._fields[field] if field < len(self._fields) else ""
-        if not value:
-            return []
-        if self.repetition and self.repetition in value:
-            return [Composite(self, one) for one in value.split(self.repetition)]
-        return [Composite(self, value)]
+        found = self._all.get(field)
+        if found is None:
+            value = self._fields[field] if field < len(self._fields) else ""
+            parts = value.split(self.repetition) if self.repetition and self.repetition in value else (value,)
+            found = self._all[field] = [Composite(self, one) for one in parts] if value else []
+        return found
 
     def one(self, field: int) -> Composite:
         """The first repetition."""
-        value = self._fields[field] if field < len(self._fields) else ""
-        if self.repetition and self.repetition in value:
-            value = value.split(self.repetition, 1)[0]
-        return Composite(self, value)
+        found = self.all(field)
+        return found[0] if found else Composite(self, "")
 
     def text(self, field: int, component: int = 1, subcomponent: int = 1) -> str:
         """Of the first repetition."""
@@ -100,12 +101,14 @@ class Line:
 
 
 @lru_cache(maxsize=64)
-def _as_text(separators: Separators, codec: str) -> tuple[str, str, str, str, str]:
+def _as_text(separators: Separators, codec: str) -> tuple[str, str, str, str, str, bool]:
+    """The separators as text, and whether they are such as no letter or digit is one."""
     field, component, repetition, escape, subcomponent = (
         one.decode(codec, "surrogateescape")
         for one in (separators.field, separators.component, separators.repetition, separators.escape, separators.subcomponent)
     )
-    return field, component, repetition, escape, subcomponent
+    usual = not any(one.isalnum() for one in (field, component, repetition, escape, subcomponent))
+    return field, component, repetition, escape, subcomponent, usual
 
 
 def line(message: Message, name: str) -> Line | None:
