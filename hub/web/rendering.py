@@ -44,10 +44,10 @@ class Words:
         section, _, name = key.partition(".")
         return name in self._texts.get(section, {})
 
-    def plural(self, key: str, n: int) -> str:
+    def plural(self, key: str, n: int, **values: object) -> str:
         """The text `key` for one, `key_n` for many (French counts 0 with one), with `{n}` written out."""
         one = n < 2 if self.language == "fr" else n == 1
-        return self(key if one else f"{key}_n", n=self.number(n))
+        return self(key if one else f"{key}_n", n=self.number(n), **values)
 
     def number(self, n: float, digits: int = 0) -> str:
         text = f"{n:,.{digits}f}"

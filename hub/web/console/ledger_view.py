@@ -11,6 +11,8 @@ from hub.web.console.segments import tail
 
 Json = dict[str, Any]
 CAP = 10_000
+NOT_CONFIGURED = "destination not configured"
+WHOLE_DESTINATION = frozenset({NOT_CONFIGURED, "destination unavailable", "destination does not answer"})
 
 
 def masked_patients(tx: Transaction, patients: set[str]) -> dict[str, str]:
@@ -67,24 +69,33 @@ def received_since(tx: Transaction, since_us: int) -> int:
 
 
 def waiting(tx: Transaction) -> list[Json]:
-    """Open deliveries by destination: how many in which state, since when, how many lanes are held and why."""
+    """Open deliveries by kind of destination (all mail together): how many in which state, since when, held by what.
+
+    `why` is what stops the whole destination, `held` counts lanes that wait for a person.
+    """
     found: dict[str, Json] = {}
     for destination, state, n, oldest in tx.rows(
         "SELECT destination, state, count(*), min(id) FROM (SELECT destination, state, id FROM delivery "
         "WHERE state <> 'DELIVERED' AND state IN ('QUEUED','WAITING','SENDING','UNSURE') LIMIT ?) t GROUP BY destination, state",
         CAP + 1,
     ):
-        entry = found.setdefault(destination, {
-            "destination": destination, "count": 0, "states": {}, "oldest": oldest, "held": 0, "lanes": 0, "why": "",
+        kind = destination.partition(":")[0]
+        entry = found.setdefault(kind, {
+            "destination": kind, "count": 0, "states": {}, "oldest": oldest, "held": 0, "lanes": 0, "why": "",
         })
         entry["count"] += n
-        entry["states"][state] = n
+        entry["states"][state] = entry["states"].get(state, 0) + n
         entry["oldest"] = min(entry["oldest"], oldest)
-    for destination, lanes, held, why in tx.rows(
-        "SELECT destination, count(*), count(blocked_reason), max(blocked_reason) FROM lane GROUP BY destination",
+    for destination, reason, lanes in tx.rows(
+        "SELECT destination, blocked_reason, count(*) FROM lane GROUP BY destination, blocked_reason",
     ):
-        if destination in found:
-            found[destination].update(lanes=lanes, held=held, why=why or "")
+        lane_of = found.get(destination.partition(":")[0])
+        if lane_of is not None:
+            lane_of["lanes"] += lanes
+            if reason in WHOLE_DESTINATION:
+                lane_of["why"] = reason
+            elif reason:
+                lane_of["held"] += lanes
     return sorted(found.values(), key=lambda entry: -int(entry["count"]))
 
 

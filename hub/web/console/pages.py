@@ -144,15 +144,19 @@ async def home(request: Request, session: Operator) -> Response:
     words = words_of(request)
     for entry in seen["waiting"]:
         entry["age"] = words.gap(max(0, now - uid_ms(entry["oldest"]) * 1000))
+        entry["down"] = bool(entry["why"]) and entry["why"] != ledger_view.NOT_CONFIGURED
+        entry["unconfigured"] = entry["why"] == ledger_view.NOT_CONFIGURED
         entry["why"] = reason_text(words, entry["why"])
         entry["shape"] = next((shape for found, shape in (
-            (entry["states"].get("UNSURE"), "doubt"), (entry["held"], "lock"), (entry["states"].get("WAITING"), "wait"),
+            (entry["states"].get("UNSURE"), "doubt"), (entry["held"], "lock"), (entry["down"], "fail"),
+            (entry["states"].get("WAITING"), "wait"),
         ) if found), "flow")
     for lane in seen["lanes"]:
         head_at = microseconds(lane["head_at"])
         lane["age"] = words.gap(max(0, now - head_at)) if head_at else ""
         lane["why"] = reason_text(words, lane["blocked_reason"] or lane["last_error"])
         lane["until"] = microseconds(lane["not_before"])
+        lane["held"] = bool(lane["blocked_reason"]) and lane["blocked_reason"] not in ledger_view.WHOLE_DESTINATION
     seen["counts"]["TO_DECIDE"] = sum(entry["states"].get("UNSURE", 0) for entry in seen["waiting"])
     need = sum(seen["counts"][state] for state in states.NEEDS_A_PERSON)
     held = sum(entry["held"] for entry in seen["waiting"])

@@ -114,7 +114,7 @@ def _segment(name: str, rank: str, segment: Any, separators: _Separators, reveal
     names = field_names(name)
     line: list[Piece] = [Piece(str(segment[0]) if revealed else name, "name")]
     fields: list[FieldView] = []
-    short: dict[int, str] = {}
+    short: dict[str, str] = {}
     for number in range(1, len(segment)):
         raw = str(segment[number])
         if name != "MSH" or number > 1:
@@ -137,10 +137,11 @@ def _segment(name: str, rank: str, segment: Any, separators: _Separators, reveal
             place = f"{name}-{number}" + (f" [{n}]" if many else "")
             fields.append(FieldView(number, place, names.get(number, ("", "")), _readable(pieces)))
         first = [piece.text for piece in _first_components(pieces_of_field[0]) if piece.kind == ""]
-        short[number] = separators.component.join(first) if name == "MSH" else first[-1] if first else ""
+        short[f"{number}.1"] = first[0] if first else ""
+        short[str(number)] = separators.component.join(first) if name == "MSH" else first[-1] if first else ""
     if name == "MSH":
         line[1:2] = [Piece(separators.field, "sep")]
-    summary = " · ".join(short[number] for number in _summary(name) if short.get(number))
+    summary = " · ".join(short[place] for place in _summary(name) if short.get(place))
     return SegmentView(name, rank, _title(name), summary, tuple(fields), tuple(line))
 
 
@@ -165,14 +166,15 @@ def _repetition(
     else:
         shown = _shown(name, number, components, segment, separators)
     pieces: list[Piece] = []
+    is_document = name == "OBX" and number == 5 and _text(segment, 2) == "ED"
     for n, component in enumerate(components, 1):
         if n > 1:
             pieces.append(Piece(separators.component, "sep"))
         if not component:
             continue
         elided = _ELIDED.fullmatch(component)
-        if elided:
-            pieces.append(Piece(elided[1], "size"))
+        if elided or (is_document and n == 5):
+            pieces.append(Piece(elided[1] if elided else str(len(component)), "size"))
         elif n in shown:
             pieces.append(Piece(component if len(component) <= MAX_SHOWN else component[:MAX_SHOWN] + "…"))
         elif name == "PID" and number == 3 and n == 1 and components[4:5] == ["PI"]:
@@ -239,5 +241,5 @@ def _title(segment: str) -> tuple[str, str]:
     return title[0], title[1]
 
 
-def _summary(segment: str) -> list[int]:
+def _summary(segment: str) -> list[str]:
     return list(_table().get(segment, {}).get("summary", []))

@@ -34,6 +34,8 @@
     if (row && !e.target.closest("a")) $("a.open", row).click();
   });
 
+  $("#act #reason")?.focus();
+
   // ---- live: one question at a time, none while the page is hidden
   const every = (seconds, ask, sign) => {
     let timer = 0, failed = 0, paused = false;

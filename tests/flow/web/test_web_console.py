@@ -457,3 +457,20 @@ def test_numbers_and_times_are_written_as_each_language_does():
         "0 ligne",
         "0 rows",
     )
+
+
+def test_home_says_the_worst_first(own_house):
+    house, client = own_house, own_house.signed_in()
+
+    def headline() -> str:
+        html = client.get("/console/", params={"lang": "fr"}).text
+        return re.sub(r"<[^>]+>|\s+", " ", re.search(r'class="note big \w+">(.*?)</p>', html, re.DOTALL)[0])
+
+    assert "4 messages demandent une décision" in headline()
+    house.write(lambda tx: tx.run("UPDATE lane SET blocked_reason = 'destination unavailable' WHERE destination = 'dmp'"))
+    assert "dmp est en panne" in headline() and "1 livraison attend" in headline()
+    house.write(lambda tx: tx.run("UPDATE message SET state = 'DONE'"))
+    house.write(lambda tx: tx.run("UPDATE delivery SET state = 'DELIVERED' WHERE destination IN ('dmp', 'ris-out')"))
+    assert "1 livraison attend une destination non configurée : mssante." in headline()
+    house.write(lambda tx: tx.run("UPDATE delivery SET state = 'DELIVERED'"))
+    assert "Rien n’attend une personne" in headline()

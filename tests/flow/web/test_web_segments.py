@@ -97,7 +97,7 @@ def test_what_is_no_hl7_is_none_and_a_wrong_charset_harms_nothing():
 
 
 def test_every_segment_of_this_release_has_names_in_both_languages():
-    for segment in ("MSH", "EVN", "PID", "PD1", "PV1", "PV2", "ORC", "OBR", "OBX", "TXA", "PRT", "ZBE", "ZFA", "NTE", "MSA"):
+    for segment in ("NTE", "EVN", "PID", "PD1", "PV1", "PV2", "ORC", "OBR", "OBX", "TXA", "PRT", "ZBE", "ZFA", "MSA", "ERR"):
         names = field_names(segment)
         assert names and all(french and english for french, english in names.values()), segment
 

@@ -9,6 +9,7 @@ import signal
 import ssl
 import subprocess
 import sys
+import time
 
 import httpx
 import pytest
@@ -39,6 +40,22 @@ def test_it_takes_a_free_port_stops_and_starts_again():
             await server.stop()
         with pytest.raises(OSError):
             await asyncio.open_connection(server.host, server.port)
+
+    asyncio.run(run())
+
+
+def test_small_answers_do_not_wait_for_the_peers_delayed_ack():
+    async def run():
+        server = WebServer(lambda: _app, "127.0.0.1:0")
+        await server.start()
+        async with httpx.AsyncClient() as client:
+            times = []
+            for _ in range(15):
+                began = time.perf_counter()
+                await client.get(server.url)
+                times.append(time.perf_counter() - began)
+        await server.stop()
+        assert sorted(times)[7] < 0.03
 
     asyncio.run(run())
 
