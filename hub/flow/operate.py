@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from hub.bell.local import LocalBell
 from hub.flow.graph import RECORD, Graph
@@ -12,6 +13,7 @@ from hub.ledger import acts
 from hub.ledger.acts import NotFound, NotPossible, Receipt
 from hub.ledger.messages import body_of
 from hub.model.site import Site
+from hub.model.uids import uid_number, uid_text
 from hub.store import Store, Transaction
 
 __all__ = ["NotFound", "NotPossible", "Operations", "Receipt"]
@@ -19,43 +21,52 @@ __all__ = ["NotFound", "NotPossible", "Operations", "Receipt"]
 LEAVES_THE_HOUSE = ("dmp", "mssante:")
 
 
+def _number(uid: str) -> int:
+    try:
+        return uid_number(uid)
+    except ValueError:
+        raise NotFound("no such message or delivery") from None
+
+
 class Operations:
-    """Each act is one transaction. Raises: NotFound, NotPossible, StoreUnavailable. Numbers are row numbers."""
+    """Each act is one transaction. Ids are those of the API. Raises: NotFound, NotPossible, StoreUnavailable."""
 
     def __init__(self, store: Store, graph: Graph, registry: Registry, site: Site, bell: LocalBell) -> None:
         self._store, self._graph, self._registry, self._site, self._bell = store, graph, registry, site, bell
 
-    async def discard(self, message_id: int) -> None:
+    async def discard(self, message_id: str) -> None:
         """Close a message for good; its bytes stay."""
-        await self._store.write(lambda tx: acts.discard(tx, message_id, self._store.now_us()))
+        number = _number(message_id)
+        await self._store.write(lambda tx: acts.discard(tx, number, self._store.now_us()))
 
-    async def skip(self, delivery_id: int) -> None:
+    async def skip(self, delivery_id: str) -> None:
         """Never make this delivery."""
-        await self._store.write(lambda tx: acts.skip(tx, delivery_id, self._store.now_us()))
+        number = _number(delivery_id)
+        await self._store.write(lambda tx: acts.skip(tx, number, self._store.now_us()))
         self._ring_all()
 
-    async def retry(self, delivery_id: int) -> None:
+    async def retry(self, delivery_id: str) -> None:
         """Make this delivery now, under the same id."""
-        destination = await self._store.write(lambda tx: acts.retry(tx, delivery_id, self._store.now_us()))
+        number = _number(delivery_id)
+        destination = await self._store.write(lambda tx: acts.retry(tx, number, self._store.now_us()))
         self._bell.ring(destination)
         self._bell.ring(f"{destination}/probe")
 
-    async def replay(self, message_id: int, *, destinations: Sequence[str] = ()) -> list[int]:
-        """New deliveries of a kept message at the end of its lanes; their numbers.
+    async def replay(self, message_id: str, only: Sequence[str] = ()) -> list[str]:
+        """New deliveries of a kept message at the end of its lanes; their ids.
 
-        Without `destinations`, all but those that leave the house (DMP, mail), which must be named.
+        Without `only`, all its destinations but those that leave the house (DMP, mail), which must be named.
         """
-        made, rung = await self._store.write(lambda tx: self._replay(tx, message_id, destinations))
+        number = _number(message_id)
+        made, rung = await self._store.write(lambda tx: self._replay(tx, number, only))
         for destination in rung:
             self._bell.ring(destination)
-        return made
+        return [uid_text(one) for one in made]
 
-    async def file_receipt(
-        self, delivery_id: int, *, kind: str, positive: bool, at_us: int | None = None, code: str | None = None, detail: str | None = None,
-    ) -> None:
+    async def file_receipt(self, delivery_id: str, receipt: Receipt) -> None:
         """Keep a receipt (DMP answer, DSN, MDN) for a delivery."""
-        receipt = Receipt(kind, positive, at_us or self._store.now_us(), code or "", detail or "")
-        await self._store.write(lambda tx: acts.file_receipt(tx, delivery_id, receipt))
+        number = _number(delivery_id)
+        await self._store.write(lambda tx: acts.file_receipt(tx, number, receipt))
 
     def _replay(self, tx: Transaction, number: int, only: Sequence[str]) -> tuple[list[int], list[str]]:
         row = tx.row("SELECT source, connection, patient_id, charset FROM message WHERE id = ?", number)
@@ -63,13 +74,16 @@ class Operations:
             raise NotFound("no such message")
         source, connection, patient_id, charset = row
         message = read(body_of(tx, number), charset)
-        structure = self._registry.find(message)
-        requested = structure.requests(message, self._site) if structure is not None else ()
+        structure, site = self._registry.find(message), replace(self._site, source=source)
+        requested = structure.requests(message, site) if structure is not None else ()
+        refused = dict(structure.refused_requests(message, site)) if structure is not None else {}
         targets = self._graph.targets(source, message, requested, record=structure is not None)
-        known = {t.destination: t.mapping for t in targets}
-        unknown = set(only) - known.keys()
-        if unknown:
-            raise NotPossible("the configuration sends this message to no such destination")
+        known = {t.destination: t.mapping for t in targets if t.destination not in refused}
+        for name in only:
+            if name in refused:
+                raise NotPossible(f"a rule forbids this delivery ({refused[name]})")
+            if name not in known:
+                raise NotPossible("the configuration sends this message to no such destination")
         chosen = [name for name in known if (name in only if only else not name.startswith(LEAVES_THE_HOUSE))]
         if not chosen:
             raise NotPossible("nothing to replay: name the destination (dmp, mssante:…) to send outside again")

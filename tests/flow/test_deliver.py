@@ -10,7 +10,7 @@ import pytest
 from hub.flow.graph import RetryPolicy
 from hub.flow.retry import Breaker, pause_s
 from hub.ledger import queries
-from hub.ledger.acts import NotFound, NotPossible
+from hub.ledger.acts import NotFound, NotPossible, Receipt
 from hub.model.states import DeliveryState
 from hub.model.uids import uid_number
 
@@ -75,7 +75,7 @@ def test_on_dead_block_holds_the_lane_until_somebody_skips(running, receiver_cla
             lanes = await hub.hub.store.read(lambda tx: queries.find_lanes(tx, blocked=True))
             assert [lane["blocked_reason"] for lane in lanes["items"]] == ["a delivery of this lane failed for good"]
             first = next(m for m in await hub.messages() if m["control_id"] == "C0")
-            await hub.hub.operations.skip(uid_number(first["deliveries"][0]["id"]))
+            await hub.hub.operations.skip(first["deliveries"][0]["id"])
             found = await hub.settled(3)
             assert states(found)["C1"] == ("DONE", "DELIVERED")
             assert states(found)["C0"] == ("PARTIAL", "CANCELLED")
@@ -124,7 +124,7 @@ def test_what_is_too_old_is_given_up(running, receiver_class, make_adt):
             dead = await hub.hub.store.read(lambda tx: queries.find_deliveries(tx, DeliveryState.DEAD))
             assert [d["message"]["control_id"] for d in dead["items"]] == ["C0"]
             peer.decide = lambda m: "AA"
-            await hub.hub.operations.retry(uid_number(dead["items"][0]["id"]))
+            await hub.hub.operations.retry(dead["items"][0]["id"])
             assert states(await hub.settled(1)) == {"C0": ("DONE", "DELIVERED")}
         await peer.stop()
     asyncio.run(main())
@@ -166,7 +166,7 @@ def test_on_unsure_hold_waits_for_a_person(running, receiver_class, make_adt):
             await asyncio.sleep(0.3)
             assert controls(peer) == ["C0"]
             peer.decide = lambda m: "AA"
-            await hub.hub.operations.retry(uid_number(found[0]["deliveries"][0]["id"]))
+            await hub.hub.operations.retry(found[0]["deliveries"][0]["id"])
             assert states(await hub.settled(1)) == {"C0": ("DONE", "DELIVERED")}
         await peer.stop()
     asyncio.run(main())
@@ -217,17 +217,16 @@ def test_replay_is_a_new_delivery_marked_as_such(running, receiver_class, make_a
         async with running(through(peer.port)) as hub, hub.sender() as his:
             await his.ask(make_adt("C0"))
             (kept,) = await hub.settled(1)
-            number = uid_number(kept["id"])
-            await hub.hub.operations.replay(number)
+            await hub.hub.operations.replay(kept["id"])
             await hub.settled(1)
             (kept,) = await hub.until(lambda f: len(f[0]["deliveries"]) == 2 and f[0]["state"] == "DONE")
             first, second = kept["deliveries"]
             assert second["replay_of"] == first["id"] and second["state"] == "DELIVERED"
             assert controls(peer) == ["C0", "C0"]
             with pytest.raises(NotPossible):
-                await hub.hub.operations.replay(number, destinations=["dmp"])
+                await hub.hub.operations.replay(kept["id"], ["dmp"])
             with pytest.raises(NotFound):
-                await hub.hub.operations.replay(12345)
+                await hub.hub.operations.replay("12345")
         await peer.stop()
     asyncio.run(main())
 
@@ -239,10 +238,10 @@ def test_a_negative_receipt_makes_the_message_partial(running, receiver_class, m
         async with running(through(peer.port)) as hub, hub.sender() as his:
             await his.ask(make_adt("C0"))
             (kept,) = await hub.settled(1)
-            delivery = uid_number(kept["deliveries"][0]["id"])
-            await hub.hub.operations.file_receipt(delivery, kind="DMP", positive=True)
+            delivery = kept["deliveries"][0]["id"]
+            await hub.hub.operations.file_receipt(delivery, Receipt("DMP", True, 1))
             assert (await hub.messages())[0]["state"] == "DONE"
-            await hub.hub.operations.file_receipt(delivery, kind="MDN", positive=False, code="902")
+            await hub.hub.operations.file_receipt(delivery, Receipt("MDN", False, 2, "902"))
             (kept,) = await hub.messages()
             assert kept["state"] == "PARTIAL"
             assert [(r["kind"], r["positive"], r["code"]) for r in kept["deliveries"][0]["receipts"]] == [("DMP", True, None), ("MDN", False, "902")]
@@ -317,7 +316,7 @@ def test_a_replacement_waits_when_its_predecessor_was_given_up(running, receiver
             peer.decide = lambda m: "AA"
             first = next(m for m in await hub.messages() if m["control_id"] == "D1")
             dead = next(d for d in first["deliveries"] if d["state"] == "DEAD")
-            await hub.hub.operations.retry(uid_number(dead["id"]))
+            await hub.hub.operations.retry(dead["id"])
             await hub.settled(3)
             assert [c for c in controls(peer) if c in ("D1", "D2")][-2:] == ["D1", "D2"]
         await peer.stop()

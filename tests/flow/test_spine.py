@@ -170,8 +170,7 @@ def test_no_route_is_said_and_can_be_discarded(running, make_adt):
             await his.ask(make_adt("C1").replace(b"ADT^A01^ADT_A01", b"ORM^O01^ORM_O01"))
             (kept,) = await hub.settled(1)
             assert (kept["state"], kept["ack"]["code"]) == ("NO_ROUTE", "AA")
-            from hub.model.uids import uid_number
-            await hub.hub.operations.discard(uid_number(kept["id"]))
+            await hub.hub.operations.discard(kept["id"])
             (kept,) = await hub.messages()
             assert kept["state"] == "DISCARDED"
     asyncio.run(main())
