@@ -67,24 +67,31 @@ class Router:
         waiting = await self._store.read(lambda tx: routing.unrouted(tx, limit=BATCH))
         if not waiting:
             return False
-        filing = []
+        before: tuple[Sequence[Unrouted], asyncio.Future[set[str]]] | None = None
         for start in range(0, len(waiting), TOGETHER):
-            began, plans = time.perf_counter(), []
-            for n, row in enumerate(waiting[start:start + TOGETHER], 1):
+            began, plans, group = time.perf_counter(), [], waiting[start:start + TOGETHER]
+            for n, row in enumerate(group, 1):
                 message = self._recent.get(row.id)
                 plans.append(self._plan(row, message) if message is not None else await self._read_and_plan(row))
                 if n % SLICE == 0:
                     await asyncio.sleep(0)
-            filing.append(asyncio.ensure_future(self._file(plans)))
+            if before is not None:           # a group that fails is filed again before the next: patients' messages stay in order
+                await self._filed(*before)
+            before = group, asyncio.ensure_future(self._file(plans))
             if self._pressed():              # senders wait for their answers: what is kept can wait a little
                 await asyncio.sleep(YIELD * (time.perf_counter() - began))
-        for number, result in enumerate(await asyncio.gather(*filing, return_exceptions=True)):
-            if isinstance(result, BaseException):
-                for row in waiting[number * TOGETHER:(number + 1) * TOGETHER]:
-                    await self._file_alone(row, result)
-            else:
-                self._ring(result)
+        if before is not None:
+            await self._filed(*before)
         return True
+
+    async def _filed(self, group: Sequence[Unrouted], filing: asyncio.Future[set[str]]) -> None:
+        try:
+            self._ring(await filing)
+        except StoreUnavailable:
+            raise
+        except Exception as error:
+            for row in group:
+                await self._file_alone(row, error)
 
     def _file(self, plans: Sequence[Plan]) -> Awaitable[set[str]]:
         return self._store.write(lambda tx: file_plans(
