@@ -14,7 +14,6 @@ from hub.flow.graph import RECORD, REQUESTED, Condition, DestinationSpec, Graph,
 from hub.model.refusals import HubError, Misconfigured
 from hub.model.site import Site
 
-
 API = "api"                  # the source of what comes by POST /api/v1/hl7
 
 

@@ -15,7 +15,8 @@ from adapters.mllp.inflight import InflightBudget
 from adapters.mllp.options import MllpDestinationOptions, MllpSourceOptions
 from adapters.mllp.server import MllpSource
 from adapters.mllp.tls import TlsClientOptions, TlsServerOptions
-from hub.app.config import API, DestinationSection, Installation, SourceSection, absolute
+from hub.app.check import route_mistakes
+from hub.app.config import API, ConfigurationRefused, DestinationSection, Installation, SourceSection, absolute
 from hub.app.lock import DataFolderLock
 from hub.app.mapping_worker import registry as build_registry
 from hub.bell.local import LocalBell
@@ -64,21 +65,15 @@ class Hub:
         """Open the store, then listen for messages, then the rest.
 
         Raises:
-            DataFolderInUse, SchemaTooNew, OSError, Misconfigured.
+            ConfigurationRefused, DataFolderInUse, SchemaTooNew, OSError, Misconfigured.
         """
         installed = self.installation
+        self.bell, self.meters, recent = LocalBell(), Meters(), Recent()
+        self._take_mappings()
         self._lock = DataFolderLock(installed.data_dir)
         upgrade(installed.database)
         self.store = SqliteStore(installed.database, installed.blob_folder, on_broken=self.failed.set)
         self.store.start()
-        self.bell, self.meters, recent = LocalBell(), Meters(), Recent()
-        folder = absolute(installed, installed.configuration.mappings.folder)
-        self.registry = build_registry(str(folder) if folder else None)
-        limits = installed.configuration.mappings
-        self.workshop = Workshop(
-            Bench("hub.app.mapping_worker:build", str(folder) if folder else None), Limits(limits.workers, limits.time_s, limits.memory_mb),
-            lambda reason: self.meters.workers_recycled.labels("served its time" if reason == "served its time" else "broke a limit").inc(),
-        )
         await self.store.write(self._recover)
         self._ready["store"] = True
         self.receiver = Receiver(
@@ -124,6 +119,18 @@ class Hub:
         from hub.app.jobs import start_jobs
 
         self._jobs = start_jobs(self)
+
+    def _take_mappings(self) -> None:
+        section = self.installation.configuration.mappings
+        folder = self._file(section.folder) or None
+        self.registry = build_registry(folder)
+        mistakes = route_mistakes(self.installation, self.registry)
+        if mistakes:
+            raise ConfigurationRefused(mistakes)
+        self.workshop = Workshop(
+            Bench("hub.app.mapping_worker:build", folder), Limits(section.workers, section.time_s, section.memory_mb),
+            lambda reason: self.meters.workers_recycled.labels("served its time" if reason == "served its time" else "broke a limit").inc(),
+        )
 
     def _recover(self, tx: Transaction) -> None:
         deliveries.free_all(tx)

@@ -229,7 +229,7 @@ def replay(installation: Installation, message_id: str, destinations: Sequence[s
 
             def again(tx: Transaction) -> list[str]:
                 try:
-                    made = asyncio.run(operations(_within(tx, store)).replay(number, destinations=wanted))
+                    made = [uid_number(one) for one in asyncio.run(operations(_within(tx, store)).replay(message_id, wanted))]
                 except KeyError:
                     raise NotPossible("the bytes of this message were pruned: it cannot be delivered again") from None
                 return [row[0] for row in tx.rows_in("SELECT destination FROM delivery WHERE id IN ({keys}) ORDER BY id", made)]

@@ -51,7 +51,7 @@ def run_hub(installation: Installation) -> int:
         return new_runner(life)
     except HubError as error:
         print(error.sentence, file=sys.stderr)
-        return 2 if error.code in ("Misconfigured", "DataFolderInUse", "SchemaTooNew") else 1
+        return 2 if error.code in ("Misconfigured", "ConfigurationRefused", "DataFolderInUse", "SchemaTooNew") else 1
     except OSError as error:
         print(f"cannot start: {error.strerror or error}", file=sys.stderr)
         return 1
