@@ -162,7 +162,8 @@ async def _search(request: Request, caller: Principal, kind: str, asked: Sequenc
     found, patients = await _searched(request, look)
     unknown = sorted({*found.unknown, *(name for name, value in asked if name == "_summary" and value not in _SUMMARIES)})
     _refuse_when_strict(request, unknown)
-    await trail_of(request).note(*_search_rows(caller, kind, asked, found.total, patients))
+    read = [pair for pair in asked if pair[0] not in found.unknown]       # an unknown name may be anything, also a value
+    await trail_of(request).note(*_search_rows(caller, kind, read, found.total, patients))
     base = _base(request)
     return json_response(_bundle("searchset", f"{base}/{kind}", asked, unknown, found=found, entries=[
         {"fullUrl": f"{base}/{kind}/{one['id']}", "resource": one, "search": {"mode": "match"}} for one in found.entries
