@@ -13,14 +13,43 @@ from hub.formats.er7 import Message, Segment, Separators, unescape
 from hub.formats.er7.charset import decode
 
 
+class _Manner:
+    """How the values of a line are read: its separators as text, and whether values are taken as they are.
+
+    Not `is_plain`: bytes that are not of the declared charset, or separators that are letters or digits.
+    """
+
+    __slots__ = ("codec", "component", "escape", "field", "is_plain", "repetition", "separators", "subcomponent")
+
+    def __init__(self, separators: Separators, codec: str, *, is_plain: bool) -> None:
+        self.separators, self.codec = separators, codec
+        self.field, self.component, self.repetition, self.escape, self.subcomponent = (
+            one.decode(codec, "surrogateescape")
+            for one in (separators.field, separators.component, separators.repetition, separators.escape, separators.subcomponent)
+        )
+        marks = (self.field, self.component, self.repetition, self.escape, self.subcomponent)
+        self.is_plain = is_plain and not any(mark.isalnum() for mark in marks)
+
+    def leaf(self, value: str) -> str:
+        """A value whose bytes need a look: escapes, or bytes that are not of the declared charset."""
+        raw = value.encode(self.codec, "surrogateescape")
+        text = decode(unescape(raw, self.separators), self.codec).strip()
+        return "" if text == '""' else text
+
+
+@lru_cache(maxsize=64)
+def _manner(separators: Separators, codec: str, is_plain: bool) -> _Manner:
+    return _Manner(separators, codec, is_plain=is_plain)
+
+
 class Composite:
     """One repetition of a field: components and subcomponents count from 1, what is absent is empty."""
 
-    __slots__ = ("_line", "_parts")
+    __slots__ = ("_manner", "_parts")
 
-    def __init__(self, line: Line, value: str) -> None:
-        self._line = line
-        self._parts = value.split(line.component) if line.component and line.component in value else (value,)
+    def __init__(self, manner: _Manner, value: str) -> None:
+        self._manner = manner
+        self._parts = value.split(manner.component) if manner.component and manner.component in value else (value,)
 
     def text(self, component: int = 1, subcomponent: int = 1) -> str:
         """Decoded, unescaped, stripped; empty for null."""
@@ -29,18 +58,18 @@ class Composite:
         value = self._parts[component - 1]
         if not value:
             return ""
-        line = self._line
-        if line.is_plain and value.isalnum() and subcomponent == 1:
-            return value                 # nothing in it to cut, undo or strip
-        if line.subcomponent and line.subcomponent in value:
-            inner = value.split(line.subcomponent)
+        manner = self._manner
+        if manner.is_plain and value.isalnum():
+            return value if subcomponent == 1 else ""        # nothing in it to cut, undo or strip
+        if manner.subcomponent and manner.subcomponent in value:
+            inner = value.split(manner.subcomponent)
             value = inner[subcomponent - 1] if subcomponent <= len(inner) else ""
         elif subcomponent > 1:
             return ""
-        if line.is_plain and (not line.escape or line.escape not in value):
+        if manner.is_plain and (not manner.escape or manner.escape not in value):
             value = value.strip()
             return "" if value == '""' else value
-        return line.leaf(value)
+        return manner.leaf(value)
 
     def is_empty(self) -> bool:
         """Whether nothing at all stands in it."""
@@ -50,20 +79,17 @@ class Composite:
 class Line:
     """One segment, not MSH, as fields."""
 
-    __slots__ = ("_all", "_codec", "_fields", "_separators", "component", "escape", "is_plain", "repetition", "subcomponent")
+    __slots__ = ("_all", "_fields", "_manner")
 
     def __init__(self, segment: Segment, message: Message) -> None:
-        self._separators, self._codec = message.separators, message.charset
-        field, self.component, self.repetition, self.escape, self.subcomponent, usual = _as_text(message.separators, message.charset)
-        self._all: dict[int, list[Composite]] = {}
         raw = segment.line()
         try:
-            text = raw.decode(self._codec)
-            self.is_plain = usual
+            text, is_plain = raw.decode(message.charset), True
         except UnicodeDecodeError:
-            text = raw.decode(self._codec, "surrogateescape")
-            self.is_plain = False
-        self._fields = text.split(field)
+            text, is_plain = raw.decode(message.charset, "surrogateescape"), False
+        self._manner = _manner(message.separators, message.charset, is_plain)
+        self._fields = text.split(self._manner.field)
+        self._all: dict[int, list[Composite]] = {}
 
     def raw(self, field: int) -> str:
         """A whole field as written."""
@@ -73,15 +99,16 @@ class Line:
         """Every repetition, empty ones included."""
         found = self._all.get(field)
         if found is None:
+            manner = self._manner
             value = self._fields[field] if field < len(self._fields) else ""
-            parts = value.split(self.repetition) if self.repetition and self.repetition in value else (value,)
-            found = self._all[field] = [Composite(self, one) for one in parts] if value else []
+            parts = value.split(manner.repetition) if manner.repetition and manner.repetition in value else (value,)
+            found = self._all[field] = [Composite(manner, one) for one in parts] if value else []
         return found
 
     def one(self, field: int) -> Composite:
         """The first repetition."""
         found = self.all(field)
-        return found[0] if found else Composite(self, "")
+        return found[0] if found else Composite(self._manner, "")
 
     def text(self, field: int, component: int = 1, subcomponent: int = 1) -> str:
         """Of the first repetition."""
@@ -92,23 +119,6 @@ class Line:
     def is_null(self, field: int) -> bool:
         """Whether the sender says that the value is removed."""
         return self.raw(field).strip() == '""'
-
-    def leaf(self, value: str) -> str:
-        """A value whose bytes need a look: escapes, or bytes that are not of the declared charset."""
-        raw = value.encode(self._codec, "surrogateescape")
-        text = decode(unescape(raw, self._separators), self._codec).strip()
-        return "" if text == '""' else text
-
-
-@lru_cache(maxsize=64)
-def _as_text(separators: Separators, codec: str) -> tuple[str, str, str, str, str, bool]:
-    """The separators as text, and whether they are such as no letter or digit is one."""
-    field, component, repetition, escape, subcomponent = (
-        one.decode(codec, "surrogateescape")
-        for one in (separators.field, separators.component, separators.repetition, separators.escape, separators.subcomponent)
-    )
-    usual = not any(one.isalnum() for one in (field, component, repetition, escape, subcomponent))
-    return field, component, repetition, escape, subcomponent, usual
 
 
 def line(message: Message, name: str) -> Line | None:
