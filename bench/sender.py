@@ -12,6 +12,7 @@ from typing import Any
 from bench.sink import END, START
 from bench.synthetic import Traffic
 
+MADE_BEFOREHAND_BYTES = 512 << 20
 _MSA = re.compile(rb"\rMSA\|([A-Z]{2})\|([^|\r]*)")
 
 
@@ -94,7 +95,7 @@ class _Client(asyncio.Protocol):
             else:
                 line.sent.answers[control_id] = ""
             self.unanswered[control_id.encode()] = (number, due if line.load.rate else time.monotonic())
-            out += [START, line.load.traffic.message(line.connection, number), END]
+            out += [START, line.message(number), END]
         if out and self.transport is not None:
             self.transport.write(b"".join(out))
 
@@ -136,6 +137,14 @@ class _Line:
         self.load, self.sent, self.connection, self.index = load, sent, connection, index
         self.waiting = deque(range(load.messages))
         self._timer: asyncio.TimerHandle | None = None
+        self._made: list[bytes] = []
+
+    def make(self) -> None:
+        """Make all messages beforehand, so that making them does not slow the sending."""
+        self._made = [self.load.traffic.message(self.connection, number) for number in range(self.load.messages)]
+
+    def message(self, number: int) -> bytes:
+        return self._made[number] if self._made else self.load.traffic.message(self.connection, number)
 
     def due(self, number: int) -> float:
         if not self.load.rate:
@@ -181,8 +190,12 @@ class _Line:
 async def send(load: Load, sent: Sent | None = None) -> Sent:
     """Send everything; the journal, which fills while it runs."""
     sent = sent or Sent()
+    lines = [_Line(load, sent, load.first + n, n) for n in range(load.connections)]
+    if load.connections * load.messages * load.traffic.size <= MADE_BEFOREHAND_BYTES:
+        for line in lines:
+            line.make()
     sent.began_at = time.monotonic()
-    await asyncio.gather(*(_Line(load, sent, load.first + n, n).run() for n in range(load.connections)))
+    await asyncio.gather(*(line.run() for line in lines))
     sent.ended_at = time.monotonic()
     return sent
 
