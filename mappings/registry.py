@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from importlib import resources
 from types import ModuleType
 
@@ -28,6 +27,7 @@ from mappings.hl7v2.pid import pid_identity
 from mappings.structure import Rewrite, Structure
 from mappings.tables import load
 
+_KNOWN_AT_MOST = 1024        # types and profiles are a sender's text: their number is bounded
 ReadTable = Callable[[str], str]
 
 
@@ -57,10 +57,18 @@ class Registry:
     rows: tuple[Row, ...]
     admit: Admit
     rewrites: Mapping[str, Rewrite] = field(default_factory=dict)
+    _known: dict[tuple[str, tuple[str, ...]], Structure | None] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def find(self, message: Message) -> Structure | None:
         """The structure that reads this message; None when none does."""
-        return self._found(message.type, message.profiles)
+        key = (message.type, message.profiles)
+        try:
+            return self._known[key]
+        except KeyError:
+            if len(self._known) >= _KNOWN_AT_MOST:
+                self._known.clear()
+            found = self._known[key] = self._found(*key)
+            return found
 
     def named(self, name: str) -> Structure:
         """The structure of that name; a worker process finds by it what the main process chose.
@@ -100,15 +108,10 @@ class Registry:
         return self.with_site(getattr(module, "STRUCTURES", ()), getattr(module, "REWRITES", None))
 
     def _found(self, kind: str, profiles: tuple[str, ...]) -> Structure | None:
-        return _lookup(self.rows, kind, profiles)
-
-
-@lru_cache(maxsize=1024)
-def _lookup(rows: tuple[Row, ...], kind: str, profiles: tuple[str, ...]) -> Structure | None:
-    for row, structure in rows:
-        if kind in row.types and (row.profile is None or any(row.profile.fullmatch(profile) for profile in profiles)):
-            return structure
-    return None
+        for row, structure in self.rows:
+            if kind in row.types and (row.profile is None or any(row.profile.fullmatch(profile) for profile in profiles)):
+                return structure
+        return None
 
 
 def packaged_table(name: str) -> str:

@@ -40,6 +40,11 @@ class Plan:
     follows: str | None = None
     broke: str = ""
 
+    @property
+    def has_deliveries(self) -> bool:
+        """Whether a worker will ask for the message again."""
+        return any(name != RECORD for name, _ in self.targets) or (bool(self.targets) and self.change is None)
+
 
 @dataclass(slots=True)
 class _Filed:

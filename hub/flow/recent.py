@@ -6,32 +6,44 @@ from collections import OrderedDict
 
 from hub.formats.er7 import Message
 
-RECENT_BYTES = 16 << 20
+RECENT_BYTES = 12 << 20
 OVERHEAD_BYTES = 6_000       # what a read message weighs beside its bytes
 
 
 class Recent:
-    """The last messages by number, bounded by their bytes; the oldest leave first."""
+    """Messages by number, bounded by their bytes.
+
+    Those that wait for routing stay; when they fill the room, newer ones are not taken in, because routing goes by age.
+    Those that are routed stay for their deliveries, and make room, the oldest first.
+    """
 
     def __init__(self, limit_bytes: int = RECENT_BYTES) -> None:
         self._limit, self._bytes = limit_bytes, 0
-        self._messages: OrderedDict[int, Message] = OrderedDict()
+        self._waiting: dict[int, Message] = {}
+        self._routed: OrderedDict[int, Message] = OrderedDict()
 
     def put(self, message_id: int, message: Message) -> None:
-        self._messages[message_id] = message
-        self._bytes += len(message.raw) + OVERHEAD_BYTES
-        while self._bytes > self._limit and self._messages:
-            _, gone = self._messages.popitem(last=False)
-            self._leave(gone)
+        """Keep a message that waits for routing, if there is room."""
+        size = len(message.raw) + OVERHEAD_BYTES
+        while self._bytes + size > self._limit and self._routed:
+            self._leave(self._routed.popitem(last=False)[1])
+        if self._bytes + size <= self._limit:
+            self._waiting[message_id] = message
+            self._bytes += size
 
     def get(self, message_id: int) -> Message | None:
-        return self._messages.get(message_id)
+        return self._waiting.get(message_id) or self._routed.get(message_id)
 
-    def drop(self, message_id: int) -> None:
-        gone = self._messages.pop(message_id, None)
-        if gone is not None:
-            self._leave(gone)
+    def routed(self, message_id: int, *, has_deliveries: bool) -> None:
+        """A message was routed: it stays for its deliveries, or leaves."""
+        message = self._waiting.pop(message_id, None)
+        if message is None:
+            return
+        if has_deliveries:
+            self._routed[message_id] = message
+        else:
+            self._leave(message)
 
     def _leave(self, message: Message) -> None:
         self._bytes -= len(message.raw) + OVERHEAD_BYTES
-        message.views.clear()        # they point back at the message: without them it is freed at once
+        message.views.clear()        # what readers made may point back at the message: without it, it is freed at once

@@ -64,20 +64,21 @@ class Router:
             self.idle.clear()
 
     async def _batch(self) -> bool:
-        waiting = await self._store.read(lambda tx: routing.unrouted(tx, limit=BATCH))
+        waiting, bodies = await self._store.read(lambda tx: routing.unrouted(tx, limit=BATCH, known=self._recent.get))
         if not waiting:
             return False
         before: tuple[Sequence[Unrouted], asyncio.Future[set[str]]] | None = None
         for start in range(0, len(waiting), TOGETHER):
             began, plans, group = time.perf_counter(), [], waiting[start:start + TOGETHER]
             for n, row in enumerate(group, 1):
-                message = self._recent.get(row.id)
-                plans.append(self._plan(row, message) if message is not None else await self._read_and_plan(row))
+                plans.append(await self._plan_of(row, bodies.get(row.id)))
                 if n % SLICE == 0:
                     await asyncio.sleep(0)
             if before is not None:           # a group that fails is filed again before the next: patients' messages stay in order
                 await self._filed(*before)
             before = group, asyncio.ensure_future(self._file(plans))
+            for plan in plans:
+                self._recent.routed(plan.message_id, has_deliveries=plan.has_deliveries)
             if self._pressed():              # senders wait for their answers: what is kept can wait a little
                 await asyncio.sleep(YIELD * (time.perf_counter() - began))
         if before is not None:
@@ -106,7 +107,7 @@ class Router:
         """One message of a group that failed: as it is, then without the record's change, then set aside."""
         if isinstance(error, StoreUnavailable):
             raise error
-        plan = await self._read_and_plan(row)
+        plan = await self._plan_of(row, None)
         without = [replace(plan, change=None)] if plan.change is not None else []
         for again in [plan, *without]:
             try:
@@ -122,9 +123,13 @@ class Router:
 
     # ---- pure ------------------------------------------------------------------------------------------------------
 
-    async def _read_and_plan(self, row: Unrouted) -> Plan:
+    async def _plan_of(self, row: Unrouted, body: bytes | None) -> Plan:
+        message = self._recent.get(row.id)
+        if message is not None:
+            return self._plan(row, message)
         try:
-            body = await self._store.read(lambda tx: body_of(tx, row.id))
+            if body is None:
+                body = await self._store.read(lambda tx: body_of(tx, row.id))
             message = read(body, row.charset)
         except (BlobDamaged, MessageRefused, KeyError) as error:
             code = error.code if isinstance(error, HubError) else "BodyMissing"

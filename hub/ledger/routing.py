@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 
 from hub.ledger.messages import findings_json
 from hub.model.refusals import Finding
@@ -36,12 +37,20 @@ class Routed:
     broke: bool = False
 
 
-def unrouted(tx: Transaction, *, limit: int) -> list[Unrouted]:
-    """The oldest messages that wait to be routed, in order of arrival."""
-    return [
+def unrouted(tx: Transaction, *, limit: int, known: Callable[[int], object]) -> tuple[list[Unrouted], dict[int, bytes]]:
+    """The oldest messages that wait to be routed, in order of arrival; and the inline bodies of those that `known` does not know."""
+    found = [
         Unrouted(row[0], row[1], row[2], row[3], bool(row[4]), row[5])
-        for row in tx.rows("SELECT id, source, connection, charset, in_file, sha256 FROM message WHERE state = 'RECEIVED' AND state <> 'DONE' ORDER BY id LIMIT ?", limit)
+        for row in tx.rows(
+            "SELECT id, source, connection, charset, in_file, sha256 FROM message WHERE state = 'RECEIVED' AND state <> 'DONE' "
+            "ORDER BY id LIMIT ?", limit)
     ]
+    unknown = [one for one in found if not one.in_file and known(one.id) is None]
+    if not unknown:
+        return found, {}
+    digests = {one.id: one.sha256 for one in unknown}
+    rows = tx.rows_in("SELECT message_id, bytes FROM body WHERE message_id IN ({keys})", list(digests))
+    return found, {number: body for number, body in rows if sha256(body).digest() == digests[number]}
 
 
 def still_received(tx: Transaction, message_ids: Sequence[int]) -> dict[int, tuple[str, str | None]]:

@@ -44,9 +44,13 @@ def judge_pid(message: Message) -> None:
         SegmentMissing: no PID.
         FieldMissing: PID-3 or PID-5 is empty.
     """
-    pid = line(message, "PID")
-    if pid is None:
+    segment = message.peek("PID")
+    if segment is None:
         raise SegmentMissing(at="PID")
+    if segment.raw(3)[:1].isalnum() and segment.raw(5)[:1].isalpha():
+        return                           # the usual case, told without cutting the message
+    pid = line(message, "PID")
+    assert pid is not None
     if not any(cx.text() for cx in pid.all(3)):
         raise FieldMissing(at="PID-3")
     if not any(xpn.text(1) or xpn.text(2) for xpn in pid.all(5)):

@@ -297,3 +297,13 @@ def test_every_text_finds_a_form_in_every_charset(text: str, codec: str):
 def test_typography_that_a_charset_lacks_becomes_plain():
     assert escape("l’œil… de Zoé", codec="iso8859-1") == "l'oeil... de Zoé".encode("iso8859-1")
     assert escape("Š漢", codec="ascii") == b"S?"
+
+
+@given(st.text(alphabet="PIDMSHOBX|^~\\&\r\n\"1a", max_size=120))
+def test_a_peek_sees_what_the_cut_message_has(rest):
+    raw = ("MSH|^~\\&|A|B|C|D|20260101||ADT^A01|1|P|2.5\r" + rest).encode()
+    for name in ("PID", "OBX"):
+        seen, cut = read(raw).peek(name), read(raw).first(name)
+        assert (seen is None) == (cut is None)
+        if seen is not None and cut is not None:
+            assert (seen.line(), seen.raw(3), seen.occurrence, seen.at(5)) == (cut.line(), cut.raw(3), cut.occurrence, cut.at(5))

@@ -211,6 +211,17 @@ class Message:
         found = self.segments(name)
         return found[0] if found else None
 
+    def peek(self, name: str) -> Segment | None:
+        """The first segment of that name, found without cutting the message; its `index` is not set (-1)."""
+        if self._segments is not None:
+            return self.first(name)
+        line_end, separator = self._line_end(), self.separators.field
+        place = self.raw.find(b"%b%b%b" % (line_end, name.encode(), separator), self._start)
+        if place < 0:
+            return self.first(name)      # after CR LF, or there is none
+        end = self.raw.find(line_end, place + 1)
+        return Segment(self.raw, place + 1, len(self.raw) if end < 0 else end, self.separators, self.charset, name, -1, 1)
+
     def text(self, name: str, field: int, component: int = 1, *, repetition: int = 1, subcomponent: int = 1) -> str:
         """`Segment.text` of the first segment of that name; empty when there is none."""
         segment = self.first(name)
