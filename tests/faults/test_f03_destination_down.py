@@ -13,7 +13,7 @@ from bench.synthetic import Traffic
 from bench.traffic import compare
 
 QUEUED = full(120_000, 2_000)
-RATE = full(200, 400)
+RATE, FILL_RATE = 200, full(200, 800)
 RETRY = "[destination.retry]\nbase_s = 0.5\nprobe_s = 0.5"
 
 
@@ -34,13 +34,13 @@ def test_f03_down_and_back(place):
         await down.start()
         journal = Sent()
         address = "127.0.0.1", place.port
-        await send(Load(*address, Traffic(run="A", patients=50), 4, 100, rate=RATE), journal)
+        await send(Load(*address, Traffic(run="A", patients=50), 4, 100, rate=FILL_RATE), journal)
         await place.settled()
         before_s, rss_before = _p99_s(journal, up, 0), place.rss_kb()
 
         await down.stop()
         seen = len(up.journal)
-        await send(Load(*address, Traffic(run="B", patients=500), 4, QUEUED // 4, rate=RATE), journal)
+        await send(Load(*address, Traffic(run="B", patients=500), 4, QUEUED // 4, rate=FILL_RATE), journal)
         await asyncio.sleep(0.5)
         during_s, rss_during = _p99_s(journal, up, seen), place.rss_kb()
         assert len(up.journal) == len(journal.acked), "the other destination got everything meanwhile"
@@ -52,7 +52,7 @@ def test_f03_down_and_back(place):
 
         began = time.monotonic()
         await down.start()
-        still_coming = asyncio.create_task(send(Load(*address, Traffic(run="C", patients=50), 4, RATE // 2, rate=RATE), journal))
+        still_coming = asyncio.create_task(send(Load(*address, Traffic(run="C", patients=50), 4, RATE // 4, rate=RATE), journal))
         while len(down.journal) < len(journal.acked) or not still_coming.done():
             assert time.monotonic() - began < full(900, 20), (len(down.journal), len(journal.acked))
             await asyncio.sleep(0.02)

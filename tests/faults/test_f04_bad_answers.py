@@ -42,15 +42,20 @@ def _outcomes(place) -> Counter:
     return Counter(dict(place.rows("SELECT outcome, count(*) FROM attempt GROUP BY 1")))
 
 
-@pytest.mark.parametrize("wrong", [MUTE, LATE, WRONG_ID, GARBAGE, HALF, DROP])
+UNUSABLE = (MUTE, LATE, WRONG_ID, GARBAGE, HALF, DROP)
+
+
+@pytest.mark.parametrize("wrong", full([(one,) for one in UNUSABLE], [UNUSABLE[:3], UNUSABLE[3:]]), ids="-".join)
 def test_f04_unusable_answers_are_tried_again(place, wrong):
     async def story():
-        sink, sent = await _through(place, lambda n, _id: wrong if n % 7 == 3 else AA)
-        assert sum(got.did == wrong for got in sink.journal) >= MESSAGES // 7
+        sink, sent = await _through(place, lambda n, _id: wrong[n // 7 % len(wrong)] if n % 7 == 3 else AA)
+        unusable = [got for got in sink.journal if got.did != AA]
+        assert len(unusable) >= MESSAGES // 7
+        assert {got.did for got in unusable} == set(wrong)
         assert set(_taken(sink)) == set(sent.acked), "DELIVERED only what the receiver said yes to"
-        assert _outcomes(place)["NO_ANSWER"] >= sum(got.did == wrong for got in sink.journal)
+        assert _outcomes(place)["NO_ANSWER"] >= len(unusable)
         assert sink.connections > MESSAGES // 20, "the connection ends with the doubt"
-        measured(f"F4 {wrong}", messages=MESSAGES, arrivals=len(sink.journal), connections=sink.connections)
+        measured(f"F4 {' '.join(wrong)}", messages=MESSAGES, arrivals=len(sink.journal), connections=sink.connections)
 
     run(story())
 
@@ -64,13 +69,13 @@ def test_f04_two_answers_are_one(place):
 
 
 def test_f04_the_answer_to_one_is_never_that_to_the_next(place):
-    """The receiver answers each third message only when the next one arrives, and then the next one not at all."""
+    """The receiver answers some messages only when the next one arrives, and then the next one not at all."""
     owed: list[str] = []
 
     def behaviour(n, control_id):
         if owed and owed[0] != control_id:
             return FOR + owed.pop()
-        if n % 5 == 3:
+        if n % 13 == 3:
             owed[:] = [control_id]
             return MUTE
         return AA
@@ -78,7 +83,7 @@ def test_f04_the_answer_to_one_is_never_that_to_the_next(place):
     async def story():
         sink, sent = await _through(place, behaviour, lines="in_flight = 1")
         mixed_up = [got for got in sink.journal if got.did.startswith(FOR)]
-        assert len(mixed_up) >= 3
+        assert len(mixed_up) >= 2
         taken = _taken(sink)
         assert all(taken[got.control_id] for got in mixed_up), "whose answer went to another is sent again"
         assert set(taken) == set(sent.acked)

@@ -6,7 +6,7 @@ import json
 import sqlite3
 
 import pytest
-from fault_harness import ask, check_ledger, code_of, free_port, run
+from fault_harness import ask, check_ledger, code_of, free_port, full, run
 
 from bench.sender import Load, send
 from bench.sink import Sink
@@ -41,7 +41,7 @@ def _damage(place, how: str) -> str:
     return "LARGEC0S2"
 
 
-@pytest.mark.parametrize("how", ["flipped", "cut short", "missing", "flipped in the database"])
+@pytest.mark.parametrize("how", full(["flipped", "cut short", "missing", "flipped in the database"], ["flipped", "flipped in the database"]))
 def test_f09_damaged_before_delivery(place, how):
     async def story():
         sink = Sink()

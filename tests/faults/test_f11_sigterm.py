@@ -23,7 +23,7 @@ def test_f11_sigterm_under_load(place, delay_s):
         place.configure(destinations=[("out", sink.port, "in_flight = 64")], routes=("record", "out"))
         await place.start()
         journal, slowest = Sent(), 0.0
-        messages = full(4000, 400)
+        messages = full(4000, 240)
         sending = asyncio.create_task(send(Load(
             "127.0.0.1", place.port, Traffic(run="T", patients=100), 8, messages // 8, 4, rate=messages / (rounds * 1.5), resend=True), journal))
         for _ in range(rounds):
