@@ -15,7 +15,7 @@ from hub.app.config import Installation
 from hub.model import log
 from hub.model.crash_points import arm
 
-SWITCH_S = 0.0005            # the writer thread gets the interpreter back quickly after each statement
+SWITCH_S = 0.0002            # the writer thread gets the interpreter back quickly after each statement
 
 
 def run_hub(installation: Installation) -> int:

@@ -21,6 +21,15 @@ _MESSAGE = (
 )
 
 
+# The message that holds a dedupe key: the one that was there, or the new one when the key is new or older than the window.
+_HOLDER = (
+    "ON CONFLICT (source, control_id, sha256) DO UPDATE SET "
+    "message_id = CASE WHEN dedupe.at < ? THEN excluded.message_id ELSE dedupe.message_id END, "
+    "at = CASE WHEN dedupe.at < ? THEN excluded.at ELSE dedupe.at END RETURNING source, control_id, sha256, message_id"
+)
+_Key = tuple[str, str, bytes]
+
+
 @dataclass(slots=True)
 class NewMessage:
     """A message as it came in and was judged. `refusal` None means: taken, to be answered AA."""
@@ -71,31 +80,35 @@ def keep(tx: Transaction, items: Sequence[NewMessage], *, dedupe_since: int) -> 
     Only a stored AA is answered again. After AE or AR the same bytes are judged afresh on the same row. A source that is
     `strict_control_id` is refused a control id that it has used for other bytes since then.
     """
-    known = {
-        (source, control_id, sha256): (message_id, at)
-        for source, control_id, sha256, message_id, at in tx.rows_values(
-            "WITH v(s, c, h) AS (VALUES {values}) SELECT d.source, d.control_id, d.sha256, d.message_id, d.at "
-            "FROM v CROSS JOIN dedupe d ON d.source = v.s AND d.control_id = v.c AND d.sha256 = v.h",
-            [(item.source, item.control_id, item.sha256) for item in items],
+    first: dict[_Key, NewMessage] = {}
+    for item in items:
+        first.setdefault((item.source, item.control_id, item.sha256), item)
+    holders = {
+        (source, control_id, sha256): message_id
+        for source, control_id, sha256, message_id in tx.insert(
+            "dedupe", ("source", "control_id", "sha256", "message_id", "at"),
+            [(item.source, item.control_id, item.sha256, item.id, item.received_at) for item in first.values()],
+            suffix=_HOLDER, suffix_values=(dedupe_since, dedupe_since),
         )
     }
+    fresh: dict[_Key, Kept] = {}
+    for key, item in first.items():
+        if holders[key] == item.id:
+            if item.strict_control_id and item.refusal is None and _used_before(tx, item, dedupe_since):
+                item.refusal = AlreadyReceived(at="MSH-10", sentence="MSH-10: this control id was used for another message")
+            fresh[key] = Kept(item.id, item.refusal)
+    if fresh:
+        _write(tx, [first[key] for key in fresh])
     kept: list[Kept] = []
-    fresh: dict[tuple[str, str, bytes], tuple[NewMessage, Kept]] = {}
     for item in items:
         key = (item.source, item.control_id, item.sha256)
-        hit = known.get(key)
-        if key in fresh:
-            kept.append(Kept(fresh[key][1].message_id, fresh[key][1].refusal, again=True))
-        elif hit is not None and hit[1] >= dedupe_since:
-            kept.append(_judge_again(tx, item, hit[0]))
-        else:
-            if item.strict_control_id and item.refusal is None and _used_before(tx, item, fresh, dedupe_since):
-                item.refusal = AlreadyReceived(at="MSH-10", sentence="MSH-10: this control id was used for another message")
-            result = Kept(item.id, item.refusal)
-            fresh[key] = item, result
+        result = fresh.get(key)
+        if result is None:
+            kept.append(_judge_again(tx, item, holders[key]))
+        elif item is first[key]:
             kept.append(result)
-    if fresh:
-        _write(tx, [item for item, _ in fresh.values()])
+        else:
+            kept.append(Kept(result.message_id, result.refusal, again=True))
     return kept
 
 
@@ -111,21 +124,12 @@ def _write(tx: Transaction, items: Sequence[NewMessage]) -> None:
         for item in items
     ])
     tx.insert("body", ("message_id", "bytes"), [(item.id, item.body) for item in items if not item.in_file])
-    tx.insert(
-        "dedupe", ("source", "control_id", "sha256", "message_id", "at"),
-        [(item.source, item.control_id, item.sha256, item.id, item.received_at) for item in items],
-        suffix="ON CONFLICT (source, control_id, sha256) DO UPDATE SET message_id = excluded.message_id, at = excluded.at",
-    )
 
 
-def _used_before(
-    tx: Transaction, item: NewMessage, fresh: dict[tuple[str, str, bytes], tuple[NewMessage, Kept]], dedupe_since: int,
-) -> bool:
-    if any(source == item.source and control_id == item.control_id for source, control_id, _ in fresh):
-        return True
+def _used_before(tx: Transaction, item: NewMessage, dedupe_since: int) -> bool:
     return tx.row(
-        "SELECT 1 FROM dedupe WHERE source = ? AND control_id = ? AND sha256 <> ? AND at >= ? LIMIT 1",
-        item.source, item.control_id, item.sha256, dedupe_since,
+        "SELECT 1 FROM dedupe WHERE source = ? AND control_id = ? AND sha256 <> ? AND at >= ? AND message_id < ? LIMIT 1",
+        item.source, item.control_id, item.sha256, dedupe_since, item.id,
     ) is not None
 
 

@@ -149,7 +149,7 @@ class GroupWriter:
             urgent, others = self._turn()
             if urgent:
                 for bulk in self._urgent:
-                    self._run_bulk(tx, bulk, answers, waiting)
+                    self._run_bulk(tx, bulk, answers, waiting, alone=not others and len(self._urgent) == 1)
             if others:
                 self._run_jobs(tx, answers, waiting, WITH_URGENT_S if urgent else ALONE_S, watch_urgent=not urgent)
             started = time.perf_counter()
@@ -180,8 +180,10 @@ class GroupWriter:
     def _turn(self) -> tuple[bool, bool]:
         """Whether this group holds urgent work, and whether it holds other work."""
         urgent = any(bulk.queue for bulk in self._urgent)
-        if not urgent or not self._jobs or self._commit_s > QUICK_COMMIT_S:
+        if not urgent or self._commit_s > QUICK_COMMIT_S:
             return urgent, True
+        if not self._jobs:
+            return True, False
         self._urgents_turn = not self._urgents_turn
         return self._urgents_turn, not self._urgents_turn
 
@@ -220,14 +222,16 @@ class GroupWriter:
             if time.perf_counter() > until or (watch_urgent and any(bulk.queue for bulk in self._urgent)):
                 return
 
-    def _run_bulk(self, tx: Transaction, bulk: _Bulk[Any, Any], answers: list[tuple[Done, Any]], waiting: list[Done]) -> None:
+    def _run_bulk(
+        self, tx: Transaction, bulk: _Bulk[Any, Any], answers: list[tuple[Done, Any]], waiting: list[Done], *, alone: bool = False,
+    ) -> None:
         queue = bulk.queue
         batch = [queue.popleft() for _ in range(min(len(queue), bulk.at_most))]
         if not batch:
             return
         waiting.extend(done for _, done in batch)
         items = [item for item, _ in batch]
-        results = self._one(lambda: bulk.job(tx, items))
+        results = self._alone(lambda: bulk.job(tx, items)) if alone else self._one(lambda: bulk.job(tx, items))
         if isinstance(results, BaseException) and len(items) > 1:
             results = [self._first(self._one(lambda item=item: bulk.job(tx, [item]))) for item in items]  # type: ignore[misc]
         elif isinstance(results, BaseException):
@@ -236,6 +240,17 @@ class GroupWriter:
         del waiting[-len(batch):]
         if queue and not bulk.urgent:
             self._jobs.append((bulk, None))
+
+    def _alone(self, call: Callable[[], Any]) -> Any:
+        """Like `_one` for work that has the transaction to itself: no savepoint, what fails begins it anew."""
+        try:
+            return call()
+        except Exception as error:
+            if self._engine.failure(error) is not None:
+                raise
+            self._engine.rollback()
+            self._engine.begin()
+            return error
 
     def _one(self, call: Callable[[], Any]) -> Any:
         """What the call returned, or the error it raised with its changes undone; a failing database raises."""

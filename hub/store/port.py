@@ -48,8 +48,10 @@ class Transaction(Protocol):
     def run(self, sql: str, *values: Any) -> int:
         """Run one statement; how many rows it touched."""
     def run_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None: ...
-    def insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, suffix: str = "") -> None:
-        """Insert many rows in few statements; `suffix` is an ON CONFLICT clause."""
+    def insert(
+        self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, suffix: str = "", suffix_values: Sequence[Any] = (),
+    ) -> list[Row]:
+        """Insert many rows in few statements; `suffix` is an ON CONFLICT clause, and RETURNING what is given back, in any order."""
     def update(self, table: str, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Set `columns` of many rows in few statements; each row is (key, values in the order of `columns`)."""
     def blob(self, sha256: bytes) -> bytes:

@@ -11,7 +11,7 @@ from typing import Any
 from hub.store.blobs import BlobFolder
 from hub.store.port import Row
 
-_CHUNKS = (64, 16, 4, 1)
+_ROWS = 32                   # in one statement; each number of rows is a statement of its own that stays prepared
 
 
 @cache
@@ -80,10 +80,15 @@ class SqliteTransaction:
         if rows:
             self._executemany(sql, rows)
 
-    def insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, suffix: str = "") -> None:
-        columns = tuple(columns)
+    def insert(
+        self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, suffix: str = "", suffix_values: Sequence[Any] = (),
+    ) -> list[Row]:
+        columns, returned = tuple(columns), list[Row]()
         for part in _parts(rows):
-            self._execute(_insert_sql(table, columns, len(part), suffix), tuple(chain.from_iterable(part)))
+            done = self._execute(_insert_sql(table, columns, len(part), suffix), (*chain.from_iterable(part), *suffix_values))
+            if suffix:
+                returned += done.fetchall()
+        return returned
 
     def update(self, table: str, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         columns = tuple(columns)
@@ -95,9 +100,4 @@ class SqliteTransaction:
 
 
 def _parts(rows: Sequence[Sequence[Any]]) -> list[Sequence[Sequence[Any]]]:
-    parts, at, left = [], 0, len(rows)
-    for size in _CHUNKS:
-        while left >= size:
-            parts.append(rows[at:at + size])
-            at, left = at + size, left - size
-    return parts
+    return [rows[at:at + _ROWS] for at in range(0, len(rows), _ROWS)]
