@@ -74,10 +74,12 @@ class Place:
         parts = [
             f'[hub]\ndata_dir = "{self.data}"\n{hub}',
             f'[web]\nlisten = "127.0.0.1:{self.web_port}"',
-            f'[[source]]\nname = "his"\nkind = "mllp"\nlisten = "127.0.0.1:{self.port}"\nroutes = {json.dumps(list(routes))}\n{source}',
+            f'[[source]]\nname = "his"\nkind = "mllp"\nlisten = "127.0.0.1:{self.port}"\n'
+            f'routes = {json.dumps(list(routes))}\n{source}',
         ]
         parts += [
-            f'[[destination]]\nname = "{name}"\nkind = "mllp"\nconnect = "127.0.0.1:{port}"\n{lines}' for name, port, lines in destinations
+            f'[[destination]]\nname = "{name}"\nkind = "mllp"\nconnect = "127.0.0.1:{port}"\n{lines}'
+            for name, port, lines in destinations
         ]
         self.config.write_text("\n\n".join([*parts, more]) + "\n")
 
@@ -141,7 +143,8 @@ class Place:
         return await asyncio.to_thread(self._get, path, token)
 
     def _get(self, path: str, token: str) -> tuple[int, bytes]:
-        request = urllib.request.Request(f"http://127.0.0.1:{self.web_port}{path}", headers={"Authorization": f"Bearer {token}"} if token else {})
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        request = urllib.request.Request(f"http://127.0.0.1:{self.web_port}{path}", headers=headers)
         try:
             with urllib.request.urlopen(request, timeout=5) as answer:
                 return answer.status, answer.read()
@@ -175,7 +178,8 @@ class Place:
             if kept >= messages and not unfinished:
                 return
             if time.monotonic() > until:
-                raise AssertionError(f"not settled: {kept} kept, {unfinished} unfinished, {self.rows(_OPEN)}, {self.events()[-5:]}")
+                raise AssertionError(
+                    f"not settled: {kept} kept, {unfinished} unfinished, {self.rows(_OPEN)}, {self.events()[-5:]}")
             await asyncio.sleep(0.1)
 
 
@@ -214,7 +218,7 @@ class Kept:
 
 
 def check_ledger(place: Place, sent: Sent | None = None, *, states=("DONE",), settled: bool = True) -> Kept:
-    """The promises of the ledger: acknowledged ⊆ kept, each once, nothing left under way, counters and attempts agree, files whole."""
+    """The promises of the ledger: acknowledged ⊆ kept, each once, nothing left under way, counters agree, the file is whole."""
     rows = place.rows
     assert place.value("PRAGMA integrity_check") == "ok"
     kept = Counter(control_id for (control_id,) in rows("SELECT control_id FROM message"))
@@ -223,12 +227,14 @@ def check_ledger(place: Place, sent: Sent | None = None, *, states=("DONE",), se
         assert not missing, f"acknowledged and not kept: {len(missing)}, {missing[:5]}"
         doubled = [one for one, n in kept.items() if n > 1]
         assert not doubled, f"kept twice: {doubled[:5]}"
-    assert place.value("SELECT count(*) FROM message m WHERE in_file = 0 AND NOT EXISTS (SELECT 1 FROM body b WHERE b.message_id = m.id)") == 0
-    assert rows("SELECT delivery_id FROM attempt a GROUP BY 1 HAVING count(*) <> (SELECT attempts FROM delivery d WHERE d.id = a.delivery_id)") == []
+    assert rows("SELECT id FROM message WHERE in_file = 0 AND id NOT IN (SELECT message_id FROM body)") == []
+    assert rows(
+        "SELECT delivery_id FROM attempt a GROUP BY 1 "
+        "HAVING count(*) <> (SELECT attempts FROM delivery d WHERE d.id = a.delivery_id)") == []
     found = Counter(dict(rows("SELECT state, count(*) FROM message GROUP BY state")))
     if settled:
         assert set(found) <= set(states), found
-        assert rows("SELECT state, count(*) FROM delivery WHERE state IN ('QUEUED','WAITING','SENDING','UNSURE') GROUP BY 1") == []
+        assert rows("SELECT DISTINCT state FROM delivery WHERE state IN ('QUEUED','WAITING','SENDING','UNSURE')") == []
         assert rows("SELECT key FROM lane WHERE blocked_reason IS NULL") == []
         assert rows("SELECT id, open_n FROM message WHERE open_n <> 0") == []
         assert rows(
@@ -244,12 +250,14 @@ def check_record(place: Place, without=()) -> int:
     """
     stays: Counter = Counter()
     for control_id, body in place.rows(
-        "SELECT m.control_id, b.bytes FROM body b JOIN message m ON m.id = b.message_id WHERE m.type LIKE 'ADT%' AND m.ack_code = 'AA'",
+        "SELECT m.control_id, b.bytes FROM body b JOIN message m ON m.id = b.message_id "
+        "WHERE m.type LIKE 'ADT%' AND m.ack_code = 'AA'",
     ):
         pv1 = body.split(b"\rPV1|")[1].split(b"\r")[0].split(b"|")
         if control_id not in without:
             stays[pv1[18].split(b"^")[0].decode()] += 1
-    found = {key.split("|")[1]: version for key, version in place.rows("SELECT key, version FROM resource WHERE type = 'Encounter'")}
+    rows = place.rows("SELECT key, version FROM resource WHERE type = 'Encounter'")
+    found = {key.split("|")[1]: version for key, version in rows}
     assert found.keys() == stays.keys()
     wrong = {key: (found[key], n) for key, n in stays.items() if found[key] != n}
     assert not wrong, f"versions of an Encounter and messages about it differ: {list(wrong.items())[:5]}"
@@ -272,7 +280,8 @@ def fault_library(folder: Path) -> Path:
     if compiler is None:
         pytest.skip("a disk that fails: needs a C compiler")
     library = folder / "disk.so"
-    subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-o", library, Path(__file__).with_name("disk.c"), "-ldl", "-lpthread"], check=True)
+    source = Path(__file__).with_name("disk.c")
+    subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-o", library, source, "-ldl", "-lpthread"], check=True)
     return library
 
 

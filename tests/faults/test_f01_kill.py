@@ -47,7 +47,7 @@ def test_f01_killed_at_random(place):
         journal = Sent()
         for n in range(rounds):
             load = Load(
-                "127.0.0.1", place.port, Traffic(run=f"K{n}R", patients=20), 8, messages // 8, 4, rate=messages / 1.2, resend=True)
+                "127.0.0.1", place.port, Traffic(run=f"K{n}R", patients=20), 8, messages // 8, 4, messages / 1.2, resend=True)
             sending = asyncio.create_task(send(load, journal))
             await asyncio.sleep(rng.uniform(0.05, 1.0))
             while not sending.done():
@@ -62,8 +62,8 @@ def test_f01_killed_at_random(place):
         repeats = sum(n - 1 for n in verdict.repeated.values())
         assert repeats <= kills * LANES_HELD
         assert max(verdict.repeated.values(), default=1) <= 1 + max(3, kills // 10), "the same one is not hit again and again"
-        measured("F1 kill -9", rounds=rounds, kills=kills, acked=len(journal.acked), lost=0, resent=journal.repeats, repeats=repeats,
-                 encounters=encounters)
+        measured("F1 kill -9", rounds=rounds, kills=kills, acked=len(journal.acked), lost=0, resent=journal.repeats,
+                 repeats=repeats, encounters=encounters)
         await sink.stop()
 
     run(story())

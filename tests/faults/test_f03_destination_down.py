@@ -19,7 +19,8 @@ RETRY = "[destination.retry]\nbase_s = 0.5\nprobe_s = 0.5"
 
 def _p99_s(sent: Sent, sink: Sink, since: int) -> float:
     """From the acknowledgement to the arrival at the other destination."""
-    delays = sorted(max(0.0, got.at - sent.acked_at[got.control_id]) for got in sink.journal[since:] if got.control_id in sent.acked_at)
+    delays = sorted(
+        max(0.0, got.at - sent.acked_at[got.control_id]) for got in sink.journal[since:] if got.control_id in sent.acked_at)
     return delays[int(len(delays) * 0.99)]
 
 
@@ -47,7 +48,8 @@ def test_f03_down_and_back(place):
         assert place.value("SELECT count(*) FROM delivery WHERE destination = 'down' AND state = 'WAITING'") > QUEUED * 0.9
         assert during_s < max(2 * before_s, 0.1), (before_s, during_s)
         assert rss_during - rss_before < 100_000, (rss_before, rss_during)
-        attempts = place.value("SELECT coalesce(sum(attempts), 0) FROM delivery WHERE destination = 'down' AND state <> 'DELIVERED'")
+        attempts = place.value(
+            "SELECT coalesce(sum(attempts), 0) FROM delivery WHERE destination = 'down' AND state <> 'DELIVERED'")
         assert attempts < 100, "an outage is asked about once an interval, not once a patient"
 
         began = time.monotonic()
@@ -65,7 +67,8 @@ def test_f03_down_and_back(place):
         for sink in (up, down):
             verdict = compare(journal.acked, journal.answers, [(got.control_id, got.patient) for got in sink.journal])
             assert verdict.is_clean and not verdict.repeated, verdict
-        measured("F3 destination down", queued=QUEUED, lost=0, drained_per_s=round(drained), other_p99_before_ms=round(before_s * 1e3, 1),
-                 other_p99_during_ms=round(during_s * 1e3, 1), rss_growth_mb=round((rss_during - rss_before) / 1024, 1))
+        measured("F3 destination down", queued=QUEUED, lost=0, drained_per_s=round(drained),
+                 other_p99_before_ms=round(before_s * 1e3, 1), other_p99_during_ms=round(during_s * 1e3, 1),
+                 rss_growth_mb=round((rss_during - rss_before) / 1024, 1))
 
     run(story())

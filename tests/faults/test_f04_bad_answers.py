@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 from fault_harness import check_ledger, full, measured, run
@@ -105,7 +106,7 @@ def test_f04_ar_is_retried_with_growing_pauses(place):
         for one in tried:
             at = [got.at for got in sink.journal if got.control_id == one]
             assert len(at) == 4
-            pauses = [after - before for before, after in zip(at, at[1:])]
+            pauses = [after - before for before, after in pairwise(at)]
             assert pauses[2] > pauses[0] * 1.5, pauses
         assert _outcomes(place)["FAIL_FOR_NOW"] == 3 * len(tried)
 
@@ -116,7 +117,8 @@ def test_f04_ae_is_refused_at_once(place):
     async def story():
         sink, sent = await _through(place, lambda _n, one: AE if one.endswith("7") else AA, states=("DONE", "PARTIAL"))
         assert len(sink.journal) == len(sent.acked), "not one of them came twice"
-        refused = place.rows("SELECT m.control_id, m.state FROM delivery d JOIN message m ON m.id = d.message_id WHERE d.state = 'REFUSED'")
+        refused = place.rows(
+            "SELECT m.control_id, m.state FROM delivery d JOIN message m ON m.id = d.message_id WHERE d.state = 'REFUSED'")
         assert sorted(refused) == sorted((one, "PARTIAL") for one in sent.acked if one.endswith("7"))
 
     run(story())

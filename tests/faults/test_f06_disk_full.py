@@ -52,8 +52,9 @@ async def _refuses_then_resumes(place, sink, stop_writes, let_write):
     messages = full(4000, 800)
     await place.start(ready=True)
     journal = Sent()
-    sending = asyncio.create_task(send(Load(
-        "127.0.0.1", place.port, Traffic(run="F", patients=25), 8, messages // 8, rate=full(300, 400), resend=True, patience_s=90), journal))
+    load = Load(
+        "127.0.0.1", place.port, Traffic(run="F", patients=25), 8, messages // 8, rate=full(300, 400), resend=True, patience_s=90)
+    sending = asyncio.create_task(send(load, journal))
     await asyncio.sleep(0.5)
     stop_writes()
     began = time.monotonic()
@@ -129,7 +130,8 @@ def test_f06_large_messages_on_a_full_disk(place):
             filler = disk / "filler"
             place.configure(data=disk / "data")
             await place.start()
-            load = Load("127.0.0.1", place.port, Traffic("mdm", run="L", patients=5, size=300_000), 2, 5, resend=True, patience_s=30)
+            large = Traffic("mdm", run="L", patients=5, size=300_000)
+            load = Load("127.0.0.1", place.port, large, 2, 5, resend=True, patience_s=30)
             _fill(filler)
             journal = Sent()
             sending = asyncio.create_task(send(load, journal))

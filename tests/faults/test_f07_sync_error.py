@@ -1,4 +1,4 @@
-"""F7: the disk says that it could not keep what was written. Nothing is acknowledged any more; the process ends, for a restart."""
+"""F7: the disk says that it could not keep what was written: nothing is acknowledged any more, the process ends."""
 
 from __future__ import annotations
 

@@ -4,7 +4,6 @@ all that was synced, and any part of what was not, sectors torn. Every message a
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 import random

@@ -41,7 +41,7 @@ def _damage(place, how: str) -> str:
     return "LARGEC0S2"
 
 
-@pytest.mark.parametrize("how", full(["flipped", "cut short", "missing", "flipped in the database"], ["flipped", "flipped in the database"]))
+@pytest.mark.parametrize("how", ["flipped", "flipped in the database", *full(["cut short", "missing"], [])])
 def test_f09_damaged_before_delivery(place, how):
     async def story():
         sink = Sink()
@@ -58,7 +58,8 @@ def test_f09_damaged_before_delivery(place, how):
         await place.settled()
         assert set(sink.ids) == {f"{run}C0S{n}" for run in ("LARGE", "SMALL") for n in range(10)} - {damaged}
         state, delivery, error = place.rows(
-            "SELECT m.state, d.state, d.last_error FROM message m JOIN delivery d ON d.message_id = m.id WHERE m.control_id = ?", damaged)[0]
+            "SELECT m.state, d.state, d.last_error FROM message m JOIN delivery d ON d.message_id = m.id WHERE m.control_id = ?",
+            damaged)[0]
         assert (state, delivery, error.split(":")[0]) == ("SET_ASIDE", "DEAD", "BlobDamaged")
         assert (await place.stop())[0] == 0
         check_ledger(place, states=("DONE", "SET_ASIDE"))

@@ -24,8 +24,9 @@ def test_f11_sigterm_under_load(place, delay_s):
         await place.start()
         journal, slowest = Sent(), 0.0
         messages = full(4000, 240)
-        sending = asyncio.create_task(send(Load(
-            "127.0.0.1", place.port, Traffic(run="T", patients=100), 8, messages // 8, 4, rate=messages / (rounds * 1.5), resend=True), journal))
+        load = Load(
+            "127.0.0.1", place.port, Traffic(run="T", patients=100), 8, messages // 8, 4, messages / (rounds * 1.5), resend=True)
+        sending = asyncio.create_task(send(load, journal))
         for _ in range(rounds):
             await asyncio.sleep(1.0)
             code, took = await place.stop()

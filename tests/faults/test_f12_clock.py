@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 from fault_harness import ask, code_of, free_port, run
@@ -68,7 +69,8 @@ def test_f12_retry_by_the_monotonic_clock(tmp_path, clock, jump_s):
         hub = Hub(build({
             "hub": {"data_dir": "data"}, "web": {"listen": "127.0.0.1:0"},
             "source": [{"name": "his", "kind": "mllp", "listen": f"127.0.0.1:{port}", "routes": ["out"]}],
-            "destination": [{"name": "out", "kind": "mllp", "connect": f"127.0.0.1:{sink.port}", "retry": {"base_s": 0.3, "probe_s": 0.1}}],
+            "destination": [
+                {"name": "out", "kind": "mllp", "connect": f"127.0.0.1:{sink.port}", "retry": {"base_s": 0.3, "probe_s": 0.1}}],
         }, tmp_path / "hub.toml"))
         await hub.start()
         traffic = Traffic(run="C", patients=20)
@@ -87,7 +89,7 @@ def test_f12_retry_by_the_monotonic_clock(tmp_path, clock, jump_s):
         assert len(sink.journal) == 4 * 20, "a retry is hot"
         for n in range(20):
             at = [got.at for got in sink.journal if got.control_id == traffic.control_id(0, n)]
-            pauses = [after - before for before, after in zip(at, at[1:])]
+            pauses = [after - before for before, after in pairwise(at)]
             early = sum(pause < 0.3 * 0.8 * 2 ** k - 0.02 for k, pause in enumerate(pauses))
             assert early <= (jump_s > 0), f"a jump ahead ends the pause at hand, no other: {pauses}"
         await asyncio.sleep(0.1)

@@ -55,7 +55,8 @@ class Poisonous(Adt):
     def translate(self, message, site):
         change = super().translate(message, site)
         if message.header(4) == b"TRANSACTION":
-            return replace(change, resources=(*change.resources, ResourceChange("Encounter", "x|poison", {"status": object()}, "PV1")))
+            poison = ResourceChange("Encounter", "x|poison", {"status": object()}, "PV1")
+            return replace(change, resources=(*change.resources, poison))
         if message.header(4) == b"TRANSLATION":
             raise ValueError(message.raw.decode())
         return change
@@ -115,8 +116,8 @@ def test_f14_trouble_in_a_worker_hits_one_message(place, where):
         assert {one for one, state in states.items() if state == "DONE"} == states.keys() - bad.keys()
         destination = "out" if where == "rewriting" else "record"
         errors = dict(place.rows(
-            "SELECT m.control_id, d.last_error FROM delivery d JOIN message m ON m.id = d.message_id WHERE d.state = 'DEAD' AND d.destination = ?",
-            destination))
+            "SELECT m.control_id, d.last_error FROM delivery d JOIN message m ON m.id = d.message_id "
+            "WHERE d.state = 'DEAD' AND d.destination = ?", destination))
         assert errors.keys() == bad.keys()
         assert all(error.startswith("TranslationFailed: ") for error in errors.values()), errors
         assert "longer than 1 s" in errors[traffic.control_id(0, patients + 1)]

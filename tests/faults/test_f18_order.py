@@ -23,7 +23,8 @@ def test_f18_per_patient_order_over_parallel_lanes(place):
     async def story():
         sink = Sink(behaviour, delay_s=lambda: rng.uniform(0, 0.02))
         await sink.start()
-        lines = "connections = 4\nin_flight = 8\nack_timeout_s = 2\n[destination.retry]\nbase_s = 0.05\ncap_s = 0.5\nprobe_s = 0.05"
+        lines = (
+            "connections = 4\nin_flight = 8\nack_timeout_s = 2\n[destination.retry]\nbase_s = 0.05\ncap_s = 0.5\nprobe_s = 0.05")
         place.configure(destinations=[("out", sink.port, lines)], routes=("record", "out"))
         await place.start()
         traffic = Traffic(run="O", patients=PATIENTS // 8)
@@ -34,7 +35,8 @@ def test_f18_per_patient_order_over_parallel_lanes(place):
         check_ledger(place, sent)
         encounters = check_record(place)
         assert encounters == PATIENTS // 8 * 8
-        assert place.value("SELECT count(*) FROM resource WHERE type = 'Encounter' AND status = 'finished' AND version = 3") == encounters
+        finished = place.value("SELECT count(*) FROM resource WHERE type = 'Encounter' AND status = 'finished' AND version = 3")
+        assert finished == encounters
         verdict = compare(sent.acked, sent.answers, [(got.control_id, got.patient) for got in sink.journal])
         assert verdict.is_clean, verdict
         order: dict[str, list[str]] = {}
