@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hub.flow.graph import DestinationSpec, Graph
@@ -25,7 +25,7 @@ from hub.store import Store, Transaction
 class Cargo:
     """What came back from one carried delivery."""
 
-    reference: PeerReference = PeerReference()
+    reference: PeerReference = field(default_factory=PeerReference)
     also: Callable[[Transaction], None] | None = None
 
 

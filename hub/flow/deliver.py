@@ -61,6 +61,7 @@ class Dispatcher:
         self._held = 0                       # lanes owned: ready, in flight, or waiting for their mark
         self._due: list[tuple[str, int]] = []    # lanes whose pause is over by the monotonic clock, and that pause's end
         self._more = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._marks = store.bulk(self._mark_all, at_most=LANES_AT_ONCE)
         self.breaker = Breaker()
@@ -170,6 +171,7 @@ class Dispatcher:
             _, head = heapq.heappop(self._ready)
             outcome = await self._attempt(head)
             crash_point("before-mark")
+            self._meters.deliveries.labels(self.spec.name, outcome.event.value).inc()
             self._file(outcome)
 
     async def _attempt(self, head: Head) -> Outcome:
@@ -248,7 +250,6 @@ class Dispatcher:
     # ---- filing ----------------------------------------------------------------------------------------------------
 
     def _file(self, outcome: Outcome) -> None:
-        self._meters.deliveries.labels(self.spec.name, outcome.event.value).inc()
         self._marks.submit(outcome, lambda result: self._filed(outcome, result))
 
     def _mark_all(self, tx: Transaction, outcomes: Sequence[Outcome]) -> list[Marked]:
@@ -267,6 +268,7 @@ class Dispatcher:
                 ))
                 return
             self._held -= 1
+            asyncio.ensure_future(self._leave_to_an_operator(outcome.head))
             return
         if result.fenced:
             self._meters.fenced.inc()
@@ -277,8 +279,20 @@ class Dispatcher:
             return
         if result.next is not None:
             heapq.heappush(self._ready, (result.next.id, result.next))
-            asyncio.ensure_future(self._give_back())
+            task = asyncio.ensure_future(self._give_back())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
             return
         self._held -= 1
         if self._held <= LANES_HELD - LANES_AT_ONCE or self.breaker.reason:
             self._bell.ring(self.spec.name)
+
+    async def _leave_to_an_operator(self, head: Head) -> None:
+        """The end of a delivery cannot be written: neither sent again and again, nor forgotten."""
+        while not self._stopping:
+            try:
+                return await self._store.write(
+                    lambda tx: deliveries.hold(tx, [head], self._store.now_us(), reason="its end could not be filed"))
+            except StoreUnavailable:
+                await asyncio.sleep(0.5)
+        return None

@@ -155,10 +155,7 @@ class Router:
         change = None
         if structure is not None and not structure.heavy and any(t.destination == RECORD for t in targets):
             change = self._translate(structure, message, site, row.id)
-        if change is not None:
-            identity = change.identity
-        else:
-            identity = self._registry.identity(message, site) if targets else None
+        identity = change.identity if change is not None else self._registry.identity(message, site) if targets else None
         document, follows = _documents(change)
         remarks = tuple(structure.remarks(message, site)) if structure is not None and targets else ()
         return Plan(

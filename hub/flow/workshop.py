@@ -16,11 +16,13 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from hub.model import log
 from hub.model.refusals import HubError, TranslationFailed
 
+START_S = 30.0               # a worker that is not ready by then is given up
 SPAWN = multiprocessing.get_context("spawn")
 
 
@@ -127,8 +129,12 @@ class _Worker:
         self._process.start()
         theirs.close()
         self._pipe = ours
-        if not ours.poll(30) or ours.recv() != "ready":
-            raise _WorkerLost("it did not start")
+        try:
+            if ours.poll(START_S) and ours.recv() == "ready":
+                return
+        except (EOFError, OSError):
+            pass
+        raise _WorkerLost("it did not start")
 
     def end(self) -> None:
         if self._process is not None and self._process.is_alive():
@@ -144,8 +150,7 @@ def _work(pipe: Connection, bench: Bench, memory_mb: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     module, _, function = bench.builder.partition(":")
     run = getattr(importlib.import_module(module), function)(bench.argument)
-    with open("/proc/self/statm", encoding="ascii") as statm:
-        used = int(statm.read().split()[0]) * os.sysconf("SC_PAGESIZE")
+    used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * os.sysconf("SC_PAGESIZE")
     resource.setrlimit(resource.RLIMIT_AS, (used + (memory_mb << 20), used + (memory_mb << 20)))
     pipe.send("ready")
     while True:
