@@ -314,10 +314,14 @@ def set_blocked(tx: Transaction, destination: str, reason: str | None) -> None:
         tx.run("UPDATE lane SET blocked_reason = ? WHERE destination = ? AND blocked_reason IS NULL", reason, destination)
 
 
-def hold(tx: Transaction, heads: Sequence[Head], now: int) -> None:
+def hold(tx: Transaction, heads: Sequence[Head], now: int, *, reason: str = "no answer") -> None:
     """Leave deliveries whose outcome is unknown to an operator: UNSURE, and their lanes held."""
     for head in heads:
-        tx.run("UPDATE delivery SET state = ?, last_error = ?, updated_at = ? WHERE id = ?", DeliveryState.UNSURE.value, "no answer", now, head.id)
-        tx.run(
-            "UPDATE lane SET owner = NULL, lease_until = NULL, blocked_reason = ? WHERE key = ?", "no answer: an operator decides", head.lane,
-        )
+        if tx.run(
+            "UPDATE lane SET owner = NULL, lease_until = NULL, blocked_reason = ? WHERE key = ? AND epoch = ?",
+            f"{reason}: an operator decides", head.lane, head.epoch,
+        ):
+            tx.run(
+                "UPDATE delivery SET state = ?, last_error = ?, updated_at = ? WHERE id = ?",
+                DeliveryState.UNSURE.value, reason, now, head.id,
+            )
