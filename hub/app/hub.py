@@ -27,7 +27,7 @@ from hub.flow.meters import Meters
 from hub.flow.operate import Operations
 from hub.flow.receive import Receiver
 from hub.flow.recent import Recent
-from hub.flow.route import BELL, Router
+from hub.flow.route import Router
 from hub.flow.workshop import Bench, Limits, Workshop
 from hub.ledger import deliveries, queries
 from hub.model import log
@@ -76,18 +76,18 @@ class Hub:
         self.store.start()
         await self.store.write(self._recover)
         self._ready["store"] = True
+        self._make_dispatchers(recent)
+        self.router = Router(
+            store=self.store, registry=self.registry, graph=installed.graph, site=installed.site, recent=recent, bell=self.bell, held=self._held,
+            takers=self._by_name, pressed=lambda: self.receiver.pressed,
+        )
         self.receiver = Receiver(
             store=self.store, registry=self.registry, graph=installed.graph, site=installed.site, recent=recent, meters=self.meters,
-            on_kept=lambda: self.bell.ring(BELL), dedupe_window_s=installed.configuration.hub.dedupe_window_days * 86_400,
+            on_kept=self.router.feed, dedupe_window_s=installed.configuration.hub.dedupe_window_days * 86_400,
         )
         self.operations = Operations(self.store, installed.graph, self.registry, installed.site, self.bell)
         await self._listen()
         self._ready["listeners"] = True
-        self._make_dispatchers(recent)
-        self.router = Router(
-            store=self.store, registry=self.registry, graph=installed.graph, site=installed.site, recent=recent, bell=self.bell, held=self._held,
-            pressed=lambda: self.receiver.pressed,
-        )
         self._tasks.append(asyncio.create_task(self.router.run(), name="router"))
         self._tasks += [asyncio.create_task(d.run(), name=f"deliver {d.spec.name}") for d in self._dispatchers]
 
@@ -232,7 +232,7 @@ class Hub:
         """Renew leases, free lost ones, wake everybody, take fresh counts."""
         now = self.store.now_us()
         await self.store.write(lambda tx: deliveries.renew(tx, owner=self.owner, lease_until=now + int(LEASE_S * 1e6), now=now))
-        self.bell.ring(BELL)
+        self.router.look()
         for dispatcher in self._dispatchers:
             self.bell.ring(dispatcher.spec.name)
         self._counts = {**await self.store.read(queries.counts), "at": time.time()}
@@ -247,12 +247,13 @@ class Hub:
         await asyncio.gather(*(source.drain(limit / 2) for source in self.sources), return_exceptions=True)
         self.receiver.draining = True
         await _within(limit / 4, self.receiver.drained())
+        router, *dispatching = self._tasks
+        self.router.stop()
+        await asyncio.wait({router}, timeout=limit / 8)
         for dispatcher in self._dispatchers:
             dispatcher.stop()
-        router, *dispatching = self._tasks
-        router.cancel()
-        await asyncio.wait(self._tasks, timeout=limit / 4)
-        for task in dispatching:
+        await asyncio.wait(dispatching, timeout=limit / 8)
+        for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for destination in self._destinations:

@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from hub.bell.local import LocalBell
+from hub.flow.file_plans import Grant
 from hub.flow.graph import DestinationSpec
 from hub.flow.meters import Meters
 from hub.flow.retry import Breaker, pause_s
 from hub.ledger import deliveries
-from hub.ledger.deliveries import Head, Marked, Outcome
+from hub.ledger.deliveries import Claim, Head, Marked, Outcome
 from hub.model import log
 from hub.model.crash_points import crash_point
 from hub.model.ports import PeerReference
@@ -90,6 +91,23 @@ class Dispatcher:
         self._stopping = True
         self._more.set()
         self._bell.ring(self.spec.name)
+
+    # ---- taking up -------------------------------------------------------------------------------------------------
+
+    def grant(self, lanes: int) -> Grant:
+        """Room for up to `lanes` empty lanes, kept free until `take`; none while the destination is down or the hub stops."""
+        free = 0 if self._stopping or self.breaker.reason else max(0, min(lanes, LANES_HELD - self._held))
+        self._held += free
+        claim = Claim(self._owner, self._store.next_id(), self._store.now_us() + int(LEASE_S * 1e6))
+        return Grant(claim, free)
+
+    def take(self, grant: Grant, heads: Sequence[Head]) -> None:
+        """Take up what routing gave of a grant; the rest of its room is free again."""
+        self._held -= grant.lanes - len(heads)
+        for head in heads:
+            heapq.heappush(self._ready, (head.id, head))
+        if heads:
+            self._more.set()
 
     # ---- claiming --------------------------------------------------------------------------------------------------
 

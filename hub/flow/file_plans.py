@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from hub.flow.graph import RECORD
 from hub.ledger import deliveries, routing
-from hub.ledger.deliveries import NewDelivery
+from hub.ledger.deliveries import Claim, Head, NewDelivery
 from hub.ledger.messages import reused_control_ids
-from hub.ledger.routing import Routed
+from hub.ledger.routing import Routed, Unrouted
 from hub.model.identity import PatientIdentity
 from hub.model.record_change import RecordChange
 from hub.model.refusals import Finding
@@ -27,9 +27,7 @@ class Plan:
     the one it replaces or deletes: such a delivery waits when its predecessor was given up. `broke` says how the hub failed on this message.
     """
 
-    message_id: int
-    source: str
-    connection: str
+    row: Unrouted
     control_id: str = ""
     identity: PatientIdentity | None = None
     remarks: tuple[Finding, ...] = ()
@@ -57,32 +55,53 @@ class _Filed:
     made: list[NewDelivery] = field(default_factory=list)
 
 
+@dataclass(slots=True)
+class Grant:
+    """How many empty lanes a destination's worker would take at once, and under which claim."""
+
+    claim: Claim
+    lanes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Filed:
+    """What is to be done now: destinations with queued deliveries, and heads that a worker holds already."""
+
+    rings: set[str]
+    heads: dict[str, list[Head]]
+
+
 def file_plans(
     tx: Transaction, plans: Sequence[Plan], *, next_id: Callable[[], int], now: int, blocked: Callable[[str], str], held: Callable[[str], str],
-) -> set[str]:
-    """File a few messages in their order; the destinations that have something to do now.
+    grants: dict[str, Grant],
+) -> Filed:
+    """File a few messages in their order.
 
-    `blocked` says why a destination cannot have anything (not configured), `held` why it is not asked now (down).
+    `blocked` says why a destination cannot have anything (not configured), `held` why it is not asked now (down). A delivery
+    whose lane is empty goes straight to the worker that has a grant for it.
     """
-    before = routing.still_received(tx, [plan.message_id for plan in plans])
-    filed = _match(tx, [plan for plan in plans if plan.message_id in before], next_id, now)
+    before = routing.still_received(tx, [plan.row.id for plan in plans])
+    filed = _match(tx, [plan for plan in plans if plan.row.id in before], next_id, now)
     _tell_reused_control_ids(tx, filed)
     for one in filed:
         one.made = _deliveries(one, next_id, blocked, held)
-    _change_record(tx, filed, next_id, now)
-    deliveries.add(tx, [delivery for one in filed for delivery in one.made], now)
+    busy = deliveries.occupied(tx, list({d.lane for one in filed for d in one.made if not d.refused}))
+    _change_record(tx, filed, busy, next_id, now)
+    heads = _hand_out(filed, busy, grants, now)
+    made = [d for one in filed for d in one.made]
+    deliveries.add(tx, made, now)
     routing.file_routed(tx, [_routed(one) for one in filed], before, now)
-    return {d.destination for one in filed for d in one.made if not d.delivered and not d.refused and not d.blocked_reason}
+    return Filed({d.destination for d in made if not (d.delivered or d.refused or d.blocked_reason or d.claim)}, heads)
 
 
 def _match(tx: Transaction, plans: Sequence[Plan], next_id: Callable[[], int], now: int) -> list[_Filed]:
-    known = [(plan.message_id, plan.identity) for plan in plans if plan.identity is not None and not plan.broke]
+    known = [(plan.row.id, plan.identity) for plan in plans if plan.identity is not None and not plan.broke]
     matches = dict(zip((number for number, _ in known), resolve_all(tx, known, next_id=next_id, now_us=now), strict=True))
     filed = []
     for plan in plans:
-        match = matches.get(plan.message_id)
+        match = matches.get(plan.row.id)
         patient_id = match.patient_id if match is not None else None
-        tail = f"p{patient_id}" if patient_id is not None else f"s{plan.source}/{plan.connection}"
+        tail = f"p{patient_id}" if patient_id is not None else f"s{plan.row.source}/{plan.row.connection}"
         findings = list(plan.remarks)
         if match is not None and match.case is not None:
             findings.append(Finding("IDENTITY_CASE", "PID-3", f"a person must look at this identity ({match.case})"))
@@ -93,15 +112,15 @@ def _match(tx: Transaction, plans: Sequence[Plan], next_id: Callable[[], int], n
 
 
 def _tell_reused_control_ids(tx: Transaction, filed: Sequence[_Filed]) -> None:
-    asked = [(one.plan.message_id, one.plan.source, one.plan.control_id) for one in filed if one.plan.control_id]
+    asked = [(one.plan.row.id, one.plan.row.source, one.plan.control_id) for one in filed if one.plan.control_id]
     reused = reused_control_ids(tx, asked)
     for one in filed:
-        if one.plan.message_id in reused:
+        if one.plan.row.id in reused:
             one.findings.append(Finding("CONTROL_ID_REUSED", "MSH-10", "this control id was already used for another message"))
 
 
 def _deliveries(one: _Filed, next_id: Callable[[], int], blocked: Callable[[str], str], held: Callable[[str], str]) -> list[NewDelivery]:
-    number, tail = one.plan.message_id, one.tail
+    number, tail = one.plan.row.id, one.tail
     made = [
         NewDelivery(
             next_id(), number, name, f"{name}/{tail}", mapping, blocked_reason=blocked(name), held=held(name), document=one.plan.document,
@@ -113,17 +132,16 @@ def _deliveries(one: _Filed, next_id: Callable[[], int], blocked: Callable[[str]
     return made
 
 
-def _change_record(tx: Transaction, filed: Sequence[_Filed], next_id: Callable[[], int], now: int) -> None:
+def _change_record(tx: Transaction, filed: Sequence[_Filed], busy: set[str], next_id: Callable[[], int], now: int) -> None:
     """Apply what is ready at once, in order; whoever stands behind something open in the record's lane waits there."""
     waiting = [(one, d) for one in filed for d in one.made if d.destination == RECORD and not d.refused]
-    busy = deliveries.occupied(tx, list({d.lane for one, d in waiting if one.plan.change is not None}))
     arrivals: list[Arrival] = []
     takers: list[_Filed] = []
     for one, delivery in waiting:
         if one.plan.change is None or delivery.lane in busy:
             busy.add(delivery.lane)
             continue
-        arrivals.append(Arrival(one.plan.change, one.patient_id, one.plan.message_id, one.plan.source))
+        arrivals.append(Arrival(one.plan.change, one.patient_id, one.plan.row.id, one.plan.row.source))
         takers.append(one)
         delivery.delivered = True
     if arrivals:
@@ -131,8 +149,28 @@ def _change_record(tx: Transaction, filed: Sequence[_Filed], next_id: Callable[[
             one.findings += applied.findings
 
 
+def _hand_out(filed: Sequence[_Filed], busy: set[str], grants: dict[str, Grant], now: int) -> dict[str, list[Head]]:
+    """Give the first open delivery of each empty lane to the worker that would take it."""
+    heads: dict[str, list[Head]] = {}
+    for one in filed:
+        row = one.plan.row
+        for d in one.made:
+            if d.delivered or d.refused or d.blocked_reason or d.held or d.lane in busy:
+                continue
+            busy.add(d.lane)
+            grant = grants.get(d.destination)
+            if grant is None or len(heads.get(d.destination, ())) >= grant.lanes or d.follows is not None:
+                continue
+            d.claim = grant.claim
+            heads.setdefault(d.destination, []).append(Head(
+                d.id, d.message_id, d.destination, d.mapping, d.lane, 0, now, 0, row.source, one.plan.control_id, row.in_file, row.sha256,
+                row.charset, grant.claim.epoch,
+            ))
+    return heads
+
+
 def _routed(one: _Filed) -> Routed:
     return Routed(
-        one.plan.message_id, one.patient_id, open_n=sum(not d.delivered and not d.refused for d in one.made),
+        one.plan.row.id, one.patient_id, open_n=sum(not d.delivered and not d.refused for d in one.made),
         failed_n=sum(bool(d.refused) for d in one.made), made=len(one.made), findings=tuple(one.findings), broke=bool(one.plan.broke),
     )

@@ -20,6 +20,7 @@ from hub.flow.ports import Registry
 from hub.flow.recent import Recent
 from hub.formats.er7 import Message, acknowledgement, read
 from hub.ledger.messages import INLINE_BYTES, Kept, NewMessage, keep, mark_acks
+from hub.ledger.routing import Unrouted
 from hub.model import log
 from hub.model.ports import Answer, Origin
 from hub.model.refusals import MessageRefused, Unavailable, Unreadable
@@ -38,7 +39,7 @@ class Receiver:
     """Takes whole messages from all sources (`receive` is a `hub.model.ports.Receive`)."""
 
     def __init__(
-        self, *, store: Store, registry: Registry, graph: Graph, site: Site, recent: Recent, meters: Meters, on_kept: Callable[[], None],
+        self, *, store: Store, registry: Registry, graph: Graph, site: Site, recent: Recent, meters: Meters, on_kept: Callable[[Unrouted], None],
         dedupe_window_s: float = DEDUPE_WINDOW_S,
     ) -> None:
         self._store, self._registry, self._graph = store, registry, graph
@@ -139,7 +140,7 @@ class Receiver:
             message_id = result.message_id
             if refusal is None and not again and message is not None:
                 self._recent.put(message_id, message)
-                self._on_kept()
+                self._on_kept(Unrouted(message_id, new.source, new.connection, new.charset, new.in_file, new.sha256))
         else:
             refusal, kept, again, message_id = Unavailable(at="MSH", sentence="the hub cannot store messages now: send again later"), False, False, 0
             if not isinstance(result, StoreUnavailable):

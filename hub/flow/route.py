@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from hub.bell.local import LocalBell
-from hub.flow.file_plans import Plan, file_plans
+from hub.flow.file_plans import Filed, Grant, Plan, file_plans
 from hub.flow.graph import RECORD, Graph
 from hub.flow.ports import Registry, Structure
 from hub.flow.recent import Recent
 from hub.formats.er7 import Message, read
 from hub.ledger import routing
+from hub.ledger.deliveries import Head
 from hub.ledger.messages import body_of
 from hub.ledger.routing import Unrouted
 from hub.model import log
@@ -29,27 +32,56 @@ from hub.store import BlobDamaged, ReadTooLong, Store, StoreUnavailable
 
 BELL = "route"
 BATCH = 64
+FED_AT_MOST = 1024           # rows held in memory; beyond that routing reads the ledger
 SLICE = 4                    # messages planned between two looks at the network
 TOGETHER = 16                # messages filed in one go: a few milliseconds of the writer
 YIELD = 2.0                  # under pressure routing rests twice as long as it works
 
 
+class Taker(Protocol):
+    """Who makes a destination's deliveries: says how many empty lanes it would take now, then gets what it was given of them."""
+
+    def grant(self, lanes: int) -> Grant: ...
+    def take(self, grant: Grant, heads: Sequence[Head]) -> None: ...
+
+
 class Router:
-    """Routes what `Receiver` kept. One per store; `run` ends when cancelled."""
+    """Routes what `Receiver` kept. One per store; `run` ends after `stop`."""
 
     def __init__(
         self, *, store: Store, registry: Registry, graph: Graph, site: Site, recent: Recent, bell: LocalBell,
-        held: Callable[[str], str], pressed: Callable[[], bool] = lambda: False,
+        held: Callable[[str], str], takers: Mapping[str, Taker], pressed: Callable[[], bool] = lambda: False,
     ) -> None:
         self._store, self._registry, self._graph, self._recent, self._bell, self._held = store, registry, graph, recent, bell, held
         self._sites = {name: replace(site, source=name, default_charset=spec.charset) for name, spec in graph.sources.items()}
-        self._site, self._pressed = site, pressed
+        self._site, self._pressed, self._takers = site, pressed, takers
+        self._stopping = False
+        self._fed: deque[Unrouted] = deque()
+        self._behind = True          # the ledger holds messages that were not fed: those of the last run, or too many to hold
         self.idle = asyncio.Event()
 
+    def feed(self, row: Unrouted) -> None:
+        """A message that was just kept; in order of arrival on each connection."""
+        if len(self._fed) >= FED_AT_MOST:
+            self._behind = True
+            self._fed.clear()
+        self._fed.append(row)
+        self._bell.ring(BELL)
+
+    def look(self) -> None:
+        """Look into the ledger for messages that nobody fed."""
+        self._behind = True
+        self._bell.ring(BELL)
+
+    def stop(self) -> None:
+        """End after the group in hand; `run` returns."""
+        self._stopping = True
+        self._bell.ring(BELL)
+
     async def run(self, sweep_s: float = 5.0) -> None:
-        while True:
+        while not self._stopping:
             try:
-                while await self._batch():
+                while not self._stopping and await self._batch():
                     pass
                 self.idle.set()
             except (StoreUnavailable, ReadTooLong) as error:
@@ -60,14 +92,15 @@ class Router:
                 log.event("route.failed", level="error", error=type(error).__name__)
                 await asyncio.sleep(1.0)
                 continue
-            await self._bell.wait(BELL, sweep_s)
+            if not await self._bell.wait(BELL, sweep_s):
+                self._behind = True
             self.idle.clear()
 
     async def _batch(self) -> bool:
-        waiting, bodies = await self._store.read(lambda tx: routing.unrouted(tx, limit=BATCH, known=self._recent.get))
+        waiting, bodies = await self._next()
         if not waiting:
             return False
-        before: tuple[Sequence[Unrouted], asyncio.Future[set[str]]] | None = None
+        before: tuple[Sequence[Unrouted], asyncio.Future[Filed]] | None = None
         for start in range(0, len(waiting), TOGETHER):
             began, plans, group = time.perf_counter(), [], waiting[start:start + TOGETHER]
             for n, row in enumerate(group, 1):
@@ -78,30 +111,48 @@ class Router:
                 await self._filed(*before)
             before = group, asyncio.ensure_future(self._file(plans))
             for plan in plans:
-                self._recent.routed(plan.message_id, has_deliveries=plan.has_deliveries)
+                self._recent.routed(plan.row.id, has_deliveries=plan.has_deliveries)
             if self._pressed():              # senders wait for their answers: what is kept can wait a little
                 await asyncio.sleep(YIELD * (time.perf_counter() - began))
         if before is not None:
             await self._filed(*before)
         return True
 
-    async def _filed(self, group: Sequence[Unrouted], filing: asyncio.Future[set[str]]) -> None:
+    async def _next(self) -> tuple[list[Unrouted], dict[int, bytes]]:
+        """The next messages to route: as they were fed, or from the ledger when that is not all."""
+        if self._behind:
+            self._behind = False
+            waiting, bodies = await self._store.read(lambda tx: routing.unrouted(tx, limit=BATCH, known=self._recent.get))
+            self._behind = self._behind or len(waiting) == BATCH
+            if waiting:
+                return waiting, bodies
+        return [self._fed.popleft() for _ in range(min(BATCH, len(self._fed)))], {}
+
+    async def _filed(self, group: Sequence[Unrouted], filing: asyncio.Future[Filed]) -> None:
         try:
-            self._ring(await filing)
+            await filing
         except StoreUnavailable:
             raise
         except Exception as error:
             for row in group:
                 await self._file_alone(row, error)
 
-    def _file(self, plans: Sequence[Plan]) -> Awaitable[set[str]]:
-        return self._store.write(lambda tx: file_plans(
-            tx, plans, next_id=self._store.next_id, now=self._store.now_us(), blocked=self._graph.blocked, held=self._held,
-        ))
-
-    def _ring(self, destinations: set[str]) -> None:
-        for name in destinations:
+    async def _file(self, plans: Sequence[Plan]) -> Filed:
+        """File a group, and hand its deliveries to those who make them."""
+        wanted = Counter(name for plan in plans for name, _ in plan.targets if name in self._takers)
+        grants = {name: self._takers[name].grant(lanes) for name, lanes in wanted.items()}
+        heads: dict[str, list[Head]] = {}
+        try:
+            filed = await self._store.write(lambda tx: file_plans(
+                tx, plans, next_id=self._store.next_id, now=self._store.now_us(), blocked=self._graph.blocked, held=self._held, grants=grants,
+            ))
+            heads = filed.heads
+        finally:
+            for name, grant in grants.items():
+                self._takers[name].take(grant, heads.get(name, []))
+        for name in filed.rings:
             self._bell.ring(name)
+        return filed
 
     async def _file_alone(self, row: Unrouted, error: BaseException) -> None:
         """One message of a group that failed: as it is, then without the record's change, then set aside."""
@@ -111,7 +162,7 @@ class Router:
         without = [replace(plan, change=None)] if plan.change is not None else []
         for again in [plan, *without]:
             try:
-                self._ring(await self._file([again]))
+                await self._file([again])
             except StoreUnavailable:
                 raise
             except Exception as failure:
@@ -119,7 +170,7 @@ class Router:
                 log.event("route.failed", level="error", message_id=row.id, error=type(failure).__name__)
             else:
                 return
-        await self._file([Plan(row.id, row.source, row.connection, plan.control_id, broke=type(error).__name__)])
+        await self._file([Plan(row, plan.control_id, broke=type(error).__name__)])
 
     # ---- pure ------------------------------------------------------------------------------------------------------
 
@@ -134,7 +185,7 @@ class Router:
         except (BlobDamaged, MessageRefused, KeyError) as error:
             code = error.code if isinstance(error, HubError) else "BodyMissing"
             log.event("message.damaged", level="error", message_id=row.id, reason=code)
-            return Plan(row.id, row.source, row.connection, broke=code)
+            return Plan(row, broke=code)
         return self._plan(row, message)
 
     def _plan(self, row: Unrouted, message: Message) -> Plan:
@@ -143,7 +194,7 @@ class Router:
         except Exception as error:
             code = error.code if isinstance(error, HubError) else type(error).__name__
             log.event("route.plan_failed", level="error", message_id=row.id, error=code)
-            return Plan(row.id, row.source, row.connection, broke=code)
+            return Plan(row, broke=code)
 
     def plan(self, row: Unrouted, message: Message) -> Plan:
         """Where one message goes, and what it changes in the record if that is quick to say."""
@@ -159,7 +210,7 @@ class Router:
         document, follows = _documents(change)
         remarks = tuple(structure.remarks(message, site)) if structure is not None and targets else ()
         return Plan(
-            row.id, row.source, row.connection, message.control_id, identity, remarks,
+            row, message.control_id, identity, remarks,
             tuple((t.destination, t.mapping) for t in targets if t.destination not in refused),
             tuple((t.destination, refused[t.destination]) for t in targets if t.destination in refused), change, document, follows,
         )

@@ -25,7 +25,7 @@ from hub.store import Transaction
 ANSWER_BYTES = 4096
 _DELIVERY = (
     "id", "message_id", "destination", "mapping", "replay", "replay_of", "lane", "state", "attempts", "last_error", "updated_at",
-    "document", "follows",
+    "document", "follows", "first_try_at",
 )
 _OPEN = "('QUEUED','WAITING','SENDING','UNSURE')"
 _HEAD = (
@@ -33,6 +33,15 @@ _HEAD = (
     "m.source, m.control_id, m.in_file, m.sha256, m.charset, d.follows FROM delivery d JOIN message m ON m.id = d.message_id "
     f"WHERE d.lane = ? AND d.state IN {_OPEN} ORDER BY d.id LIMIT 1"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Under what a worker takes lanes: its name, an epoch that only grows, and until when (UTC microseconds)."""
+
+    owner: str
+    epoch: int
+    lease_until: int
 
 
 @dataclass(slots=True)
@@ -50,6 +59,7 @@ class NewDelivery:
     held: str = ""               # its destination is down: it waits, and its lane is free to be claimed later
     refused: str = ""
     delivered: bool = False      # its effect is part of this same transaction
+    claim: Claim | None = None   # a worker takes it up at once, with its lane that was empty
     document: str | None = None  # id of the document that it carries
     follows: str | None = None   # id of the document that it replaces or deletes
 
@@ -125,15 +135,19 @@ def add(tx: Transaction, deliveries: Sequence[NewDelivery], now: int) -> None:
             state = advance(DELIVERY_STATES, advance(DELIVERY_STATES, state, DeliveryEvent.CLAIM), DeliveryEvent.DELIVER)
         elif d.blocked_reason or d.held:
             state = advance(DELIVERY_STATES, state, DeliveryEvent.HOLD)
+        elif d.claim is not None:
+            state = advance(DELIVERY_STATES, state, DeliveryEvent.CLAIM)
         rows.append((
             d.id, d.message_id, d.destination, d.mapping, d.replay, d.replay_of, d.lane, state.value, int(d.delivered),
             d.refused or d.blocked_reason or d.held or None, now, d.document, d.follows,
+            now if d.claim is not None else None,
         ))
         if state in OPEN_DELIVERIES and d.lane not in lanes:
-            lanes[d.lane] = (d.lane, d.destination, d.id, 0, 0, d.blocked_reason or None)
+            owner, epoch, until = (d.claim.owner, d.claim.epoch, d.claim.lease_until) if d.claim is not None else (None, 0, None)
+            lanes[d.lane] = (d.lane, d.destination, d.id, 0, owner, epoch, until, d.blocked_reason or None)
     tx.insert("delivery", _DELIVERY, rows)
     tx.insert(
-        "lane", ("key", "destination", "head", "not_before", "epoch", "blocked_reason"), list(lanes.values()),
+        "lane", ("key", "destination", "head", "not_before", "owner", "epoch", "lease_until", "blocked_reason"), list(lanes.values()),
         suffix="ON CONFLICT (key) DO NOTHING",
     )
 

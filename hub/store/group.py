@@ -27,7 +27,8 @@ Done = Callable[[Any], None]
 
 ALONE_S = 0.010              # how long other work may hold the writer when nothing urgent waits
 WITH_URGENT_S = 0.003        # … and when acknowledgements are in the same group
-QUICK_COMMIT_S = 0.002       # a disk this fast commits acknowledgements by themselves, in turn with other work
+QUICK_COMMIT_S = 0.002       # a disk this fast commits many acknowledgements by themselves, in turn with other work
+MANY = 4
 
 
 class Engine(Protocol):
@@ -179,9 +180,9 @@ class GroupWriter:
 
     def _turn(self) -> tuple[bool, bool]:
         """Whether this group holds urgent work, and whether it holds other work."""
-        urgent = any(bulk.queue for bulk in self._urgent)
-        if not urgent or self._commit_s > QUICK_COMMIT_S:
-            return urgent, True
+        urgent = sum(len(bulk.queue) for bulk in self._urgent)
+        if urgent < MANY or self._commit_s > QUICK_COMMIT_S:
+            return bool(urgent), True
         if not self._jobs:
             return True, False
         self._urgents_turn = not self._urgents_turn
