@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol
 
 from hub.bell.local import LocalBell
 from hub.flow.file_plans import Grant
@@ -61,14 +61,13 @@ class Dispatcher:
         self._ready: list[tuple[int, Head]] = []
         self._held = 0                       # lanes owned: ready, in flight, or waiting for their mark
         self._due: list[tuple[str, int]] = []    # lanes whose pause is over by the monotonic clock, and that pause's end
-        self._more = asyncio.Event()
+        self._active = 0                     # deliveries under way
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._marks = store.bulk(self._mark_all, at_most=LANES_AT_ONCE)
         self.breaker = Breaker()
 
     async def run(self) -> None:
-        runners = [asyncio.create_task(self._runner()) for _ in range(self._carrier.in_flight)]
         try:
             while not self._stopping:
                 try:
@@ -80,16 +79,14 @@ class Dispatcher:
                     log.event("deliver.claim_failed", level="error", destination=self.spec.name, error=type(error).__name__)
                     await asyncio.sleep(1.0)
         finally:
-            self._more.set()
             try:
-                await asyncio.gather(*runners)
+                await asyncio.gather(*self._tasks)
             finally:
                 await self._give_back()
 
     def stop(self) -> None:
         """Claim nothing more; end what is in flight."""
         self._stopping = True
-        self._more.set()
         self._bell.ring(self.spec.name)
 
     # ---- taking up -------------------------------------------------------------------------------------------------
@@ -106,8 +103,7 @@ class Dispatcher:
         self._held -= grant.lanes - len(heads)
         for head in heads:
             heapq.heappush(self._ready, (head.id, head))
-        if heads:
-            self._more.set()
+        self._pump()
 
     # ---- claiming --------------------------------------------------------------------------------------------------
 
@@ -125,8 +121,7 @@ class Dispatcher:
         for head in heads:
             heapq.heappush(self._ready, (head.id, head))
         self._held += len(heads)
-        if heads:
-            self._more.set()
+        self._pump()
         if len(heads) < LANES_AT_ONCE:
             await self._bell.wait(self.spec.name, self._sweep_s)
         while self._held > LANES_HELD - LANES_AT_ONCE and not self._stopping:
@@ -176,21 +171,27 @@ class Dispatcher:
 
     # ---- sending ---------------------------------------------------------------------------------------------------
 
-    async def _runner(self) -> None:
-        while True:
-            while not self._ready and not self._stopping:
-                self._more.clear()
-                await self._more.wait()
-            if self._stopping:
-                return
+    def _pump(self) -> None:
+        """Start what may leave now: as many as may be under way at once, the oldest first."""
+        while self._ready and self._active < self._carrier.in_flight and not self._stopping:
             if self.breaker.is_open:
-                await self._give_back()
-                continue
-            _, head = heapq.heappop(self._ready)
-            outcome = await self._attempt(head)
-            crash_point("before-mark")
-            self._meters.deliveries.labels(self.spec.name, outcome.event.value).inc()
-            self._file(outcome)
+                self._aside(self._give_back())
+                return
+            self._active += 1
+            self._aside(self._deliver(heapq.heappop(self._ready)[1]))
+
+    async def _deliver(self, head: Head) -> None:
+        outcome = await self._attempt(head)
+        self._active -= 1
+        crash_point("before-mark")
+        self._meters.deliveries.labels(self.spec.name, outcome.event.value).inc()
+        self._file(outcome)
+        self._pump()
+
+    def _aside(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _attempt(self, head: Head) -> Outcome:
         started = self._store.now_us()
@@ -293,13 +294,11 @@ class Dispatcher:
             log.event("deliver.fenced", level="warning", destination=self.spec.name, delivery_id=outcome.head.id)
         if result.next is not None and not self.breaker.is_open and not self._stopping:
             heapq.heappush(self._ready, (result.next.id, result.next))
-            self._more.set()
+            self._pump()
             return
         if result.next is not None:
             heapq.heappush(self._ready, (result.next.id, result.next))
-            task = asyncio.ensure_future(self._give_back())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._aside(self._give_back())
             return
         self._held -= 1
         if self._held <= LANES_HELD - LANES_AT_ONCE or self.breaker.reason:
