@@ -9,7 +9,7 @@ import pytest
 from fault_harness import check_ledger, full, measured, run
 
 from bench.sender import Load, send
-from bench.sink import AA, AE, AR, DROP, FOR, GARBAGE, HALF, LATE, MUTE, TWICE, WRONG_ID, Sink
+from bench.sink import AA, AE, AR, DROP, FOR, GARBAGE, HALF, LATE, MUTE, TWICE, WRONG_ID, Got, Sink
 from bench.synthetic import Traffic
 from bench.traffic import compare
 
@@ -39,6 +39,14 @@ def _taken(sink: Sink) -> Counter:
     return Counter(got.control_id for got in sink.journal if got.did in (AA, TWICE))
 
 
+def _repeats(sink: Sink) -> list[tuple[Got, Got]]:
+    """Each arrival of a message with the next one of the same."""
+    arrivals: dict[str, list[Got]] = {}
+    for got in sink.journal:
+        arrivals.setdefault(got.control_id, []).append(got)
+    return [pair for each in arrivals.values() for pair in pairwise(each)]
+
+
 def _outcomes(place) -> Counter:
     return Counter(dict(place.rows("SELECT outcome, count(*) FROM attempt GROUP BY 1")))
 
@@ -55,7 +63,8 @@ def test_f04_unusable_answers_are_tried_again(place, wrong):
         assert {got.did for got in unusable} == set(wrong)
         assert set(_taken(sink)) == set(sent.acked), "DELIVERED only what the receiver said yes to"
         assert _outcomes(place)["NO_ANSWER"] >= len(unusable)
-        assert sink.connections > MESSAGES // 20, "the connection ends with the doubt"
+        for before, after in _repeats(sink):
+            assert before.connection != after.connection, "the connection ends with the doubt, and all that was on it comes again"
         measured(f"F4 {' '.join(wrong)}", messages=MESSAGES, arrivals=len(sink.journal), connections=sink.connections)
 
     run(story())
