@@ -17,8 +17,12 @@ class LocalBell:
     async def wait(self, name: str, timeout_s: float) -> bool:
         """Whether it rang within `timeout_s`."""
         event = self._event(name)
+        if event.is_set():
+            event.clear()
+            return True
         try:
-            await asyncio.wait_for(event.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await event.wait()
         except TimeoutError:
             return False
         event.clear()

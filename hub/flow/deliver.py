@@ -62,6 +62,7 @@ class Dispatcher:
         self._held = 0                       # lanes owned: ready, in flight, or waiting for their mark
         self._due: list[tuple[str, int]] = []    # lanes whose pause is over by the monotonic clock, and that pause's end
         self._active = 0                     # deliveries under way
+        self._more_waits = True              # the ledger may hold lanes that could be claimed
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._marks = store.bulk(self._mark_all, at_most=LANES_AT_ONCE)
@@ -114,6 +115,7 @@ class Dispatcher:
         if self.breaker.half_open and self._held:
             room = 0
         if room <= 0:
+            self._more_waits = True
             await self._bell.wait(self.spec.name, self._sweep_s)
             return
         wanted = min(room, LANES_AT_ONCE)
@@ -122,6 +124,7 @@ class Dispatcher:
             heapq.heappush(self._ready, (head.id, head))
         self._held += len(heads)
         self._pump()
+        self._more_waits = len(heads) == wanted
         if len(heads) < LANES_AT_ONCE:
             await self._bell.wait(self.spec.name, self._sweep_s)
         while self._held > LANES_HELD - LANES_AT_ONCE and not self._stopping:
@@ -301,7 +304,7 @@ class Dispatcher:
             self._aside(self._give_back())
             return
         self._held -= 1
-        if self._held <= LANES_HELD - LANES_AT_ONCE or self.breaker.reason:
+        if (self._more_waits and self._held <= LANES_HELD - LANES_AT_ONCE) or self.breaker.reason:
             self._bell.ring(self.spec.name)
 
     async def _leave_to_an_operator(self, head: Head) -> None:

@@ -6,6 +6,7 @@ Standard: IHE PAM France 2.11.2 with INS annex; FR Core 2.1 fr-core-patient, fr-
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any
 
 from hub.formats.er7 import Message
@@ -183,8 +184,13 @@ def _authority_oid(cx: Composite) -> str:
 
 
 def _matricule(cx: Composite) -> InsMatricule | None:
+    return _ins(cx.text(), _authority_oid(cx))
+
+
+@lru_cache(maxsize=256)          # one message asks for the same number several times
+def _ins(value: str, oid: str) -> InsMatricule | None:
     try:
-        return InsMatricule(cx.text().replace(" ", "").upper(), _authority_oid(cx))
+        return InsMatricule(value.replace(" ", "").upper(), oid)
     except ValueError:
         return None
 
