@@ -26,11 +26,13 @@ test: $(STAMP) ## run the whole suite
 
 lint: $(STAMP) ## ruff, mypy --strict, import-linter
 	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet . || { echo "make format mends the layout"; exit 1; }
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 
-format: $(STAMP) ## let ruff mend what it can
+format: $(STAMP) ## let ruff lay out the code and mend what it can
 	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
 
 bench: $(STAMP) ## measure speed and size beside a peer (several minutes; quiet machine)
 	@$(BIN)/python -m bench $(ARGS)

@@ -26,7 +26,7 @@ Report = dict[str, Any]
 
 
 def acks() -> Report:
-    """Durable acknowledgements: on disk before the answer, 1 KB ADT, nothing routed; beside python-hl7's server, which keeps nothing."""
+    """Durable acknowledgements: on disk before the answer, 1 KB ADT; beside python-hl7's server, which keeps nothing."""
     report: Report = {}
     with peer() as port:
         for c, n in ((1, 2_000), (16, 8_000), (64, 8_000)):
@@ -63,7 +63,8 @@ def record() -> Report:
         h.settled()
         seconds = time.perf_counter() - began
         return {
-            "acks": {k: got[k] for k in ("per_s", "p50_ms", "p99_ms")}, "messages in the record per s": round(16_000 / seconds),
+            "acks": {k: got[k] for k in ("per_s", "p50_ms", "p99_ms")},
+            "messages in the record per s": round(16_000 / seconds),
             "cpu ms a message": round((h.cpu_s() - cpu) / 16, 3),
         }
 
@@ -85,13 +86,16 @@ def _end_to_end(source: str, connections: int, n: int) -> Report:
             load(h.ports[source], 8, 800)
         h.settled()
         with sink(h.ports["out"], n) as result:
-            time.sleep(0.6)              # the breaker finds the receiver
+            time.sleep(0.6)  # the breaker finds the receiver
             began, cpu = time.perf_counter(), h.cpu_s()
             got = load(h.ports[source], connections, n, "--patients", "300")
             h.settled()
             seconds = time.perf_counter() - began
         return {
-            "end to end per s": round(n / seconds), "acks per s": got["per_s"], "arrived": result[0]["arrived"], "repeats": result[0]["repeats"],
+            "end to end per s": round(n / seconds),
+            "acks per s": got["per_s"],
+            "arrived": result[0]["arrived"],
+            "repeats": result[0]["repeats"],
             "cpu ms a message": round((h.cpu_s() - cpu) / n * 1e3, 3),
         }
 
@@ -123,11 +127,17 @@ def size() -> Report:
         h.stop()
         connection = sqlite3.connect(h.database)
         tables = ("resource", "resource_version", "token_index", "provenance", "patient", "patient_identifier")
-        names = [name for (name,) in connection.execute(
-            f"SELECT name FROM sqlite_master WHERE tbl_name IN ({','.join('?' * len(tables))})", tables)]
+        names = [
+            name
+            for (name,) in connection.execute(
+                f"SELECT name FROM sqlite_master WHERE tbl_name IN ({','.join('?' * len(tables))})", tables
+            )
+        ]
         try:
-            (kept,) = connection.execute(f"SELECT sum(pgsize) FROM dbstat WHERE name IN ({','.join('?' * len(names))})", names).fetchone()
-        except sqlite3.OperationalError:             # no dbstat in this SQLite
+            (kept,) = connection.execute(
+                f"SELECT sum(pgsize) FROM dbstat WHERE name IN ({','.join('?' * len(names))})", names
+            ).fetchone()
+        except sqlite3.OperationalError:  # no dbstat in this SQLite
             kept = 0
         return {"rss MB at start": round(empty), "rss MB after 100,000": round(rss), "record bytes an ADT": round(kept / 100_000)}
 
@@ -153,7 +163,9 @@ def growth(messages: int = 2_000_000) -> Report:
         filled = time.perf_counter() - began
         h.again()
         report = {
-            "filled": messages, "filling s": round(filled), "database MB": round(h.database.stat().st_size / 1e6),
+            "filled": messages,
+            "filling s": round(filled),
+            "database MB": round(h.database.stat().st_size / 1e6),
             "start s": {"listens": round(h.listens_s, 2), "ready": round(h.ready_s, 2)},
         }
         full = _probe(h)
@@ -199,7 +211,9 @@ ORDINARY: dict[str, Callable[[], Report]] = {
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", nargs="*", help=f"{', '.join(ORDINARY)}, growth")
     parser.add_argument("--messages", type=int, default=2_000_000, help="for growth")
     options = parser.parse_args()

@@ -1,6 +1,6 @@
 """The peer: python-hl7's own MLLP server, which parses each message, answers AA and keeps nothing.
 
-    python -m bench.peer 127.0.0.1:2575
+python -m bench.peer 127.0.0.1:2575
 """
 
 from __future__ import annotations

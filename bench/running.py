@@ -92,7 +92,11 @@ class HubProcess:
     def _start(self) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "hub.app.cli", "run", "--config", str(self.folder / "hub.toml")], stdout=log, stderr=log, cwd=ROOT)
+                [sys.executable, "-m", "hub.app.cli", "run", "--config", str(self.folder / "hub.toml")],
+                stdout=log,
+                stderr=log,
+                cwd=ROOT,
+            )
         began = time.perf_counter()
         self.listens_s = wait_for_port(self.ports["keep"], process)
         while b"hub.ready" not in self.log.read_bytes():
@@ -131,7 +135,9 @@ class HubProcess:
         began = time.perf_counter()
         while time.perf_counter() - began < timeout_s:
             connection = sqlite3.connect(f"file:{self.database}?mode=ro", uri=True)
-            (left,) = connection.execute("SELECT count(*) FROM message WHERE state IN ('RECEIVED','ROUTED') AND state <> 'DONE'").fetchone()
+            (left,) = connection.execute(
+                "SELECT count(*) FROM message WHERE state IN ('RECEIVED','ROUTED') AND state <> 'DONE'"
+            ).fetchone()
             connection.close()
             if not left:
                 return time.perf_counter() - began
@@ -167,8 +173,23 @@ def peer():
 def load(port: int, connections: int, messages: int, *more: str) -> dict[str, Any]:
     """The result of one load; `messages` in all."""
     done = subprocess.run(
-        [sys.executable, "-m", "bench.traffic", "load", f"127.0.0.1:{port}", "-c", str(connections), "-m", str(max(1, messages // connections)), *more],
-        cwd=ROOT, capture_output=True, text=True, check=False)
+        [
+            sys.executable,
+            "-m",
+            "bench.traffic",
+            "load",
+            f"127.0.0.1:{port}",
+            "-c",
+            str(connections),
+            "-m",
+            str(max(1, messages // connections)),
+            *more,
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     return json.loads(done.stdout)
 
 
@@ -176,8 +197,11 @@ def load(port: int, connections: int, messages: int, *more: str) -> dict[str, An
 def sink(port: int, expect: int):
     """A receiver; the yielded list holds its result after the block."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "bench.traffic", "sink", f"127.0.0.1:{port}", "--expect", str(expect), "--idle", "20"], cwd=ROOT,
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        [sys.executable, "-m", "bench.traffic", "sink", f"127.0.0.1:{port}", "--expect", str(expect), "--idle", "20"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
     wait_for_port(port, process)
     result: list[dict[str, Any]] = []
     yield result

@@ -31,7 +31,7 @@ class Load:
     rate: float = 0.0
     resend: bool = False
     patience_s: float = 60.0
-    first: int = 0               # number of the first connection, so that two loads do not share control ids
+    first: int = 0  # number of the first connection, so that two loads do not share control ids
 
 
 @dataclass
@@ -44,9 +44,9 @@ class Sent:
     answers: dict[str, str] = field(default_factory=dict)
     acked_at: dict[str, float] = field(default_factory=dict)
     latencies: list[float] = field(default_factory=list)
-    codes: Counter[str] = field(default_factory=Counter)         # every answer, also those that a later one replaced
+    codes: Counter[str] = field(default_factory=Counter)  # every answer, also those that a later one replaced
     repeats: int = 0
-    wrong: int = 0               # answers to nothing that was asked
+    wrong: int = 0  # answers to nothing that was asked
     began_at: float = 0.0
     ended_at: float = 0.0
 
@@ -58,9 +58,15 @@ class Sent:
         seconds = max(1e-9, self.ended_at - self.began_at)
         ordered = sorted(self.latencies)
         return {
-            "sent": len(self.answers), "acked": len(self.acked_at), "answers": dict(Counter(self.answers.values())),
-            "repeats": self.repeats, "wrong_answers": self.wrong, "seconds": round(seconds, 3),
-            "per_s": round(len(self.acked_at) / seconds, 1), "p50_ms": _ms(ordered, 50), "p99_ms": _ms(ordered, 99),
+            "sent": len(self.answers),
+            "acked": len(self.acked_at),
+            "answers": dict(Counter(self.answers.values())),
+            "repeats": self.repeats,
+            "wrong_answers": self.wrong,
+            "seconds": round(seconds, 3),
+            "per_s": round(len(self.acked_at) / seconds, 1),
+            "p50_ms": _ms(ordered, 50),
+            "p99_ms": _ms(ordered, 99),
             "max_ms": _ms(ordered, 100),
         }
 
@@ -165,7 +171,8 @@ class _Line:
         while self.waiting:
             try:
                 _, client = await asyncio.get_running_loop().create_connection(
-                    lambda: _Client(self), self.load.host, self.load.port)
+                    lambda: _Client(self), self.load.host, self.load.port
+                )
             except OSError:
                 if not self.load.resend or time.monotonic() > until:
                     return

@@ -12,8 +12,18 @@ START, END = b"\x0b", b"\x1c\r"
 
 # What a receiver may do with a message. `drop`: ends the connection after it took the message, before it answers.
 AA, AE, AR, MUTE, DROP, WRONG_ID, TWICE, GARBAGE, HALF, LATE = (
-    "AA", "AE", "AR", "mute", "drop", "wrong-id", "twice", "garbage", "half", "late")
-FOR = "for:"                 # for:<control id>: answers AA, but to that other message
+    "AA",
+    "AE",
+    "AR",
+    "mute",
+    "drop",
+    "wrong-id",
+    "twice",
+    "garbage",
+    "half",
+    "late",
+)
+FOR = "for:"  # for:<control id>: answers AA, but to that other message
 Behaviour = Callable[[int, str], str]
 
 
@@ -33,7 +43,7 @@ class Sink:
     """An MLLP receiver with a journal. `behaviour(n, control_id)` says what to do with the nth arrival, counted from 1."""
 
     def __init__(
-        self, behaviour: Behaviour | None = None, *, delay_s: float | Callable[[], float] = 0.0, late_s: float = 2.0,
+        self, behaviour: Behaviour | None = None, *, delay_s: float | Callable[[], float] = 0.0, late_s: float = 2.0
     ) -> None:
         self.behaviour, self.late_s = behaviour, late_s
         self.delay_s = delay_s if callable(delay_s) else (lambda: delay_s) if delay_s else None
@@ -46,7 +56,8 @@ class Sink:
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
         self._server = await asyncio.get_running_loop().create_server(
-            lambda: _Receiver(self), host, port or self.port, reuse_address=True)
+            lambda: _Receiver(self), host, port or self.port, reuse_address=True
+        )
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
@@ -86,7 +97,7 @@ class _Receiver(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data
-        if END not in data and END not in self.buffer[-len(data) - 1:]:
+        if END not in data and END not in self.buffer[-len(data) - 1 :]:
             return
         *frames, self.buffer = self.buffer.split(END)
         for one in frames:
@@ -96,10 +107,10 @@ class _Receiver(asyncio.Protocol):
 
     def _take(self, message: bytes) -> None:
         sink = self.sink
-        header = message[:message.find(b"\r")].split(b"|")
+        header = message[: message.find(b"\r")].split(b"|")
         control_id, event = header[9].decode(), header[8].split(b"^")[1].decode()
         place = message.find(b"\rPID|")
-        patient = message[place + 1:place + 200].split(b"|")[3].split(b"^")[0].decode() if place >= 0 else ""
+        patient = message[place + 1 : place + 200].split(b"|")[3].split(b"^")[0].decode() if place >= 0 else ""
         did = sink.behaviour(len(sink.journal) + 1, control_id) if sink.behaviour else AA
         sink.journal.append(Got(time.monotonic(), self.number, control_id, patient, event, did))
         sink.changed.set()

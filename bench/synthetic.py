@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 KINDS = ("adt", "oru", "mdm", "cda", "mix")
-EVENTS = ("A01", "A08", "A03")                   # one stay of a patient, then the next stay
+EVENTS = ("A01", "A08", "A03")  # one stay of a patient, then the next stay
 _MIX = ("adt", "adt", "oru", "adt", "adt", "adt", "mdm")
 
 _PID = (
@@ -18,52 +18,82 @@ _PID = (
     "ESSAI@NAME@^CAMILLE^CAMILLE ANNE^^^^L||@BORN@|F|||@STREET@ RUE DU BANC^^BREST^^29200^FRA^H~^^^^^^BDL^^29019"
     "|||||||||||||||||||N||VALI"
 )
-_ADT = "\r".join((
-    "MSH|^~\\&|BENCH|BENCH|HUB|HUB|@AT@||ADT^@EVENT@^ADT_A01|@ID@|P|2.5^FRA^2.11|||||FRA|UNICODE UTF-8|FR||"
-    "2.11^IHE_FRANCE-2.11-PAM",
-    "EVN||@AT@||||@AT@",
-    _PID,
-    "PV1|1|I|NEPH^@BED@^B^BENCH||||10000000017^VASSEUR^IRMA^^^^^^ASIP-SANTE-PS&1.2.250.1.71.4.2.1&ISO^D^^^RPPS"
-    "||||||||||||@VISIT@^^^BENCH&1.2.250.1.999.2&ISO^VN|||||||||||||||||||||||||@AT@",
-    "ZBE|@ID@^BENCH^1.2.250.1.999.3^ISO|@AT@||INSERT|N||^^^^^^UF^^^6268||HMS",
-    "",
-))
-_ORU = "\r".join((
-    "MSH|^~\\&|LABO|BENCH|HUB|HUB|@AT@||ORU^R01^ORU_R01|@ID@|P|2.5|||||FRA|UNICODE UTF-8",
-    _PID,
-    "PV1|1|I|||||||||||||||||@VISIT@^^^BENCH&1.2.250.1.999.2&ISO^VN",
-    "ORC|RE|P@ID@|F@ID@",
-    "OBR|1|P@ID@|F@ID@|11502-2^CR d'examens biologiques^LN|||@AT@",
-    *(f"OBX|{n}|NM|{code}^{name}^LN||{value}|{unit}|||||F|||@AT@" for n, (code, name, value, unit) in enumerate((
-        ("2951-2", "Sodium", "139", "mmol/L"), ("2823-3", "Potassium", "4.1", "mmol/L"), ("2160-0", "Créatinine", "71", "umol/L"),
-        ("718-7", "Hémoglobine", "13.2", "g/dL")), 1)),
-    "",
-))
-_MDM = "\r".join((
-    "MSH|^~\\&|RIS|BENCH|HUB|HUB|@AT@||MDM^T02^MDM_T02|@ID@|P|2.5|||||FRA|UNICODE UTF-8",
-    "EVN||@AT@",
-    _PID,
-    "PV1|1|I|||||||||||||||||@VISIT@^^^BENCH&1.2.250.1.999.2&ISO^VN",
-    "TXA|1|CR|AP|@AT@||||||||DOC@ID@|||||AU",
-    "OBX|1|ED|18748-4^CR d'imagerie médicale^LN||^application^pdf^Base64^@CONTENT@||||||F",
-    "",
-))
-_PFI = "\r".join((
-    "MSH|^~\\&|RIS|BENCH|HUB|HUB|@AT@||MDM^T02^MDM_T02|@ID@|P|2.6|||||FRA|UNICODE UTF-8|||2.1^CISIS_CDA_HL7_V2",
-    "EVN||@AT@",
-    _PID,
-    "PV1|1|I|NEPH^12^B||||||||||||||||@VISIT@^^^BENCH&1.2.250.1.999.2&ISO^VN",
-    "ORC|NW",
-    "OBR|1|||18748-4^CR d'imagerie médicale^LN",
-    "TXA|1|18748-4|TEXT|20260302||||||||1.2.250.9.77.5.@NUMBER@|||||AU",
-    "OBX|1|ED|18748-4^CR d'imagerie médicale^LN||^text^XML^Base64^@CONTENT@||||||F",
-    "PRT||UC||SB^^participation|810000000017^VASSEUR^Irma^^^^^^ASIP-SANTE-PS&1.2.250.1.71.4.2.1&ISO^D^^^IDNPS|||BENCH^^^^^ASIP-SANTE-ST"
-    "&1.2.250.1.71.4.2.2&ISO^FINEG^^^290000017",
-    *(f"OBX|{n}|CWE|{name}^^MetaDMPMSS||{flag}^^expandedYes-NoIndicator||||||F" for n, (name, flag) in enumerate((
-        ("MASQUE_PS", "N"), ("INVISIBLE_PATIENT", "N"), ("INVISIBLE_REP_LEGAUX", "N"), ("CONNEXION_SECRETE", "N"),
-        ("MODIF_CONF_CODE", "N"), ("DESTDMP", "Y"), ("DESTMSSANTEPS", "N"), ("DESTMSSANTEPAT", "N")), 2)),
-    "",
-))
+_ADT = "\r".join(
+    (
+        "MSH|^~\\&|BENCH|BENCH|HUB|HUB|@AT@||ADT^@EVENT@^ADT_A01|@ID@|P|2.5^FRA^2.11|||||FRA|UNICODE UTF-8|FR||"
+        "2.11^IHE_FRANCE-2.11-PAM",
+        "EVN||@AT@||||@AT@",
+        _PID,
+        "PV1|1|I|NEPH^@BED@^B^BENCH||||10000000017^VASSEUR^IRMA^^^^^^ASIP-SANTE-PS&1.2.250.1.71.4.2.1&ISO^D^^^RPPS"
+        "||||||||||||@VISIT@^^^BENCH&1.2.250.1.999.2&ISO^VN|||||||||||||||||||||||||@AT@",
+        "ZBE|@ID@^BENCH^1.2.250.1.999.3^ISO|@AT@||INSERT|N||^^^^^^UF^^^6268||HMS",
+        "",
+    )
+)
+_ORU = "\r".join(
+    (
+        "MSH|^~\\&|LABO|BENCH|HUB|HUB|@AT@||ORU^R01^ORU_R01|@ID@|P|2.5|||||FRA|UNICODE UTF-8",
+        _PID,
+        "PV1|1|I|||||||||||||||||@VISIT@^^^BENCH&1.2.250.1.999.2&ISO^VN",
+        "ORC|RE|P@ID@|F@ID@",
+        "OBR|1|P@ID@|F@ID@|11502-2^CR d'examens biologiques^LN|||@AT@",
+        *(
+            f"OBX|{n}|NM|{code}^{name}^LN||{value}|{unit}|||||F|||@AT@"
+            for n, (code, name, value, unit) in enumerate(
+                (
+                    ("2951-2", "Sodium", "139", "mmol/L"),
+                    ("2823-3", "Potassium", "4.1", "mmol/L"),
+                    ("2160-0", "Créatinine", "71", "umol/L"),
+                    ("718-7", "Hémoglobine", "13.2", "g/dL"),
+                ),
+                1,
+            )
+        ),
+        "",
+    )
+)
+_MDM = "\r".join(
+    (
+        "MSH|^~\\&|RIS|BENCH|HUB|HUB|@AT@||MDM^T02^MDM_T02|@ID@|P|2.5|||||FRA|UNICODE UTF-8",
+        "EVN||@AT@",
+        _PID,
+        "PV1|1|I|||||||||||||||||@VISIT@^^^BENCH&1.2.250.1.999.2&ISO^VN",
+        "TXA|1|CR|AP|@AT@||||||||DOC@ID@|||||AU",
+        "OBX|1|ED|18748-4^CR d'imagerie médicale^LN||^application^pdf^Base64^@CONTENT@||||||F",
+        "",
+    )
+)
+_PFI = "\r".join(
+    (
+        "MSH|^~\\&|RIS|BENCH|HUB|HUB|@AT@||MDM^T02^MDM_T02|@ID@|P|2.6|||||FRA|UNICODE UTF-8|||2.1^CISIS_CDA_HL7_V2",
+        "EVN||@AT@",
+        _PID,
+        "PV1|1|I|NEPH^12^B||||||||||||||||@VISIT@^^^BENCH&1.2.250.1.999.2&ISO^VN",
+        "ORC|NW",
+        "OBR|1|||18748-4^CR d'imagerie médicale^LN",
+        "TXA|1|18748-4|TEXT|20260302||||||||1.2.250.9.77.5.@NUMBER@|||||AU",
+        "OBX|1|ED|18748-4^CR d'imagerie médicale^LN||^text^XML^Base64^@CONTENT@||||||F",
+        "PRT||UC||SB^^participation|810000000017^VASSEUR^Irma^^^^^^ASIP-SANTE-PS&1.2.250.1.71.4.2.1&ISO^D^^^IDNPS|||BENCH^^^^^ASIP-SANTE-ST"
+        "&1.2.250.1.71.4.2.2&ISO^FINEG^^^290000017",
+        *(
+            f"OBX|{n}|CWE|{name}^^MetaDMPMSS||{flag}^^expandedYes-NoIndicator||||||F"
+            for n, (name, flag) in enumerate(
+                (
+                    ("MASQUE_PS", "N"),
+                    ("INVISIBLE_PATIENT", "N"),
+                    ("INVISIBLE_REP_LEGAUX", "N"),
+                    ("CONNEXION_SECRETE", "N"),
+                    ("MODIF_CONF_CODE", "N"),
+                    ("DESTDMP", "Y"),
+                    ("DESTMSSANTEPS", "N"),
+                    ("DESTMSSANTEPAT", "N"),
+                ),
+                2,
+            )
+        ),
+        "",
+    )
+)
 _CDA = """<?xml version="1.0" encoding="UTF-8"?>
 <ClinicalDocument xmlns="urn:hl7-org:v3">
   <realmCode code="FR"/><typeId root="2.16.840.1.113883.1.3" extension="POCD_HD000040"/>
@@ -134,9 +164,16 @@ class Traffic:
         at = f"20260302{turn // 3600 % 24:02}{turn // 60 % 60:02}{turn % 60:02}"
         ins, born = _ins(person % 1_000_000)
         values = {
-            b"@AT@": at, b"@EVENT@": self.event(number), b"@ID@": self.control_id(connection, number),
-            b"@IPP@": self.patient(connection, number), b"@INS@": ins, b"@BORN@": born, b"@NAME@": _letters(person),
-            b"@STREET@": str(1 + turn % 3 // 2), b"@BED@": str(turn % 97), b"@VISIT@": self.visit(connection, number),
+            b"@AT@": at,
+            b"@EVENT@": self.event(number),
+            b"@ID@": self.control_id(connection, number),
+            b"@IPP@": self.patient(connection, number),
+            b"@INS@": ins,
+            b"@BORN@": born,
+            b"@NAME@": _letters(person),
+            b"@STREET@": str(1 + turn % 3 // 2),
+            b"@BED@": str(turn % 97),
+            b"@VISIT@": self.visit(connection, number),
         }
         parts = list(_pieces(kind))
         for place in range(1, len(parts), 2):
@@ -155,8 +192,12 @@ class Traffic:
             return pdf
         person = connection * self.patients + number % self.patients
         values = {
-            "@NUMBER@": _document_number(self.control_id(connection, number)), "@INS@": ins, "@BORN@": born,
-            "@IPP@": self.patient(connection, number), "@NAME@": _letters(person), "@PDF@": pdf.decode(),
+            "@NUMBER@": _document_number(self.control_id(connection, number)),
+            "@INS@": ins,
+            "@BORN@": born,
+            "@IPP@": self.patient(connection, number),
+            "@NAME@": _letters(person),
+            "@PDF@": pdf.decode(),
         }
         cda = _CDA
         for place, value in values.items():

@@ -40,7 +40,7 @@ class Verdict:
     lost: list[str]
     repeated: dict[str, int]
     inversions: list[str]
-    unknown: list[str]           # arrived and never sent
+    unknown: list[str]  # arrived and never sent
 
     @property
     def is_clean(self) -> bool:
@@ -65,8 +65,11 @@ def compare(acked: Iterable[str], sent: Iterable[str], arrivals: Iterable[tuple[
         last[key] = max(number, last.get(key, -1))
     acked, known = list(acked), set(sent)
     return Verdict(
-        len(acked), len(counts), lost=[one for one in acked if one not in counts],
-        repeated={one: n for one, n in counts.items() if n > 1}, inversions=inversions,
+        len(acked),
+        len(counts),
+        lost=[one for one in acked if one not in counts],
+        repeated={one: n for one, n in counts.items() if n > 1},
+        inversions=inversions,
         unknown=[one for one in counts if one not in known],
     )
 
@@ -91,10 +94,20 @@ def _run(job: Any) -> int:
 async def _load(options: argparse.Namespace) -> int:
     host, _, port = options.address.rpartition(":")
     traffic = Traffic(options.kind, options.run, options.patients, options.size)
-    sent = await send(Load(
-        host, int(port), traffic, options.connections, options.messages, options.pipeline, options.rate, options.resend,
-        options.patience, options.first,
-    ))
+    sent = await send(
+        Load(
+            host,
+            int(port),
+            traffic,
+            options.connections,
+            options.messages,
+            options.pipeline,
+            options.rate,
+            options.resend,
+            options.patience,
+            options.first,
+        )
+    )
     if options.journal:
         Path(options.journal).write_text("".join(f"{one} {answer or '-'}\n" for one, answer in sent.answers.items()))
     print(json.dumps(sent.summary()))
@@ -117,10 +130,17 @@ async def _sink(options: argparse.Namespace) -> int:
         Path(options.journal).write_text("".join(f"{got.control_id} {got.patient} {got.did}\n" for got in sink.journal))
     seconds = sink.journal[-1].at - sink.journal[0].at if sink.journal else 0.0
     counts = Counter(sink.ids)
-    print(json.dumps({
-        "arrived": len(counts), "repeats": len(sink.journal) - len(counts), "connections": sink.connections,
-        "seconds": round(seconds, 3), "per_s": round(len(counts) / seconds, 1) if seconds else 0.0,
-    }))
+    print(
+        json.dumps(
+            {
+                "arrived": len(counts),
+                "repeats": len(sink.journal) - len(counts),
+                "connections": sink.connections,
+                "seconds": round(seconds, 3),
+                "per_s": round(len(counts) / seconds, 1) if seconds else 0.0,
+            }
+        )
+    )
     return 0 if not options.expect or len(counts) >= options.expect else 1
 
 
@@ -129,17 +149,26 @@ def _check(options: argparse.Namespace) -> int:
     got = [line.split(" ") for line in Path(options.got).read_text().splitlines()]
     acked = [one for one, answer in sent if answer in ("AA", "CA")]
     verdict = compare(acked, [one for one, _ in sent], [(row[0], row[1]) for row in got])
-    print(json.dumps({
-        "acked": verdict.acked, "arrived": verdict.arrived, "lost": len(verdict.lost), "repeated": len(verdict.repeated),
-        "inversions": len(verdict.inversions), "unknown": len(verdict.unknown),
-        "examples": verdict.lost[:5] + verdict.inversions[:5],
-    }))
+    print(
+        json.dumps(
+            {
+                "acked": verdict.acked,
+                "arrived": verdict.arrived,
+                "lost": len(verdict.lost),
+                "repeated": len(verdict.repeated),
+                "inversions": len(verdict.inversions),
+                "unknown": len(verdict.unknown),
+                "examples": verdict.lost[:5] + verdict.inversions[:5],
+            }
+        )
+    )
     return 0 if verdict.is_clean else 1
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m bench.traffic", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+        prog="python -m bench.traffic", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     load = commands.add_parser("load", help="send messages and wait for their answers")
     load.add_argument("address", help="HOST:PORT of the listener")

@@ -27,7 +27,7 @@ from mappings.hl7v2.pid import pid_identity
 from mappings.structure import Rewrite, Structure
 from mappings.tables import load
 
-_KNOWN_AT_MOST = 1024        # types and profiles are a sender's text: their number is bounded
+_KNOWN_AT_MOST = 1024  # types and profiles are a sender's text: their number is bounded
 ReadTable = Callable[[str], str]
 
 
@@ -57,7 +57,9 @@ class Registry:
     rows: tuple[Row, ...]
     admit: Admit
     rewrites: Mapping[str, Rewrite] = field(default_factory=dict)
-    _known: dict[tuple[str, tuple[str, ...]], Structure | None] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _known: dict[tuple[str, tuple[str, ...]], Structure | None] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def find(self, message: Message) -> Structure | None:
         """The structure that reads this message; None when none does."""
@@ -98,7 +100,7 @@ class Registry:
         return pid_identity(message, site)
 
     def with_site(
-        self, structures: Iterable[tuple[Reads, Structure]] = (), rewrites: Mapping[str, Rewrite] | None = None,
+        self, structures: Iterable[tuple[Reads, Structure]] = (), rewrites: Mapping[str, Rewrite] | None = None
     ) -> Registry:
         """This registry with a site's rows before its own, and a site's rewritings."""
         return Registry((*structures, *self.rows), self.admit, {**self.rewrites, **(rewrites or {})})
@@ -125,12 +127,13 @@ def builtin(read_table: ReadTable = packaged_table) -> Registry:
     documents = ("MDM^T02", "MDM^T10", "MDM^T04")
     rows: list[Row] = [
         (reads(*kinds, profile=profile.msh_21), PfiDocument(kinds[0], profile, metas, types))
-        for profile in PROFILES for kinds in (documents, ("ORU^R01",))
+        for profile in PROFILES
+        for kinds in (documents, ("ORU^R01",))
         if kinds is documents or profile.audience == "pfi"
     ]
     rows += [
         (reads(*(f"ADT^{event}" for event in adt.EVENTS)), adt.Adt()),
-        (reads("ORU^R01", profile=r".*\^CISIS_TLR_HL7_V2"), None),        # téléradiologie: an answer to a request, not a report
+        (reads("ORU^R01", profile=r".*\^CISIS_TLR_HL7_V2"), None),  # téléradiologie: an answer to a request, not a report
         (reads("ORU^R01"), OruR01()),
         (reads(*documents), MdmT02()),
     ]

@@ -25,8 +25,16 @@ class Doors:
     peer, code)` is told of failed handshakes and of a process out of file descriptors.
     """
 
-    def __init__(self, *, backlog: int, tls: ssl.SSLContext | None, handshake_timeout_s: float, lets_in: LetsIn,
-                 make: Callable[[], asyncio.Protocol], refused: Refused) -> None:
+    def __init__(
+        self,
+        *,
+        backlog: int,
+        tls: ssl.SSLContext | None,
+        handshake_timeout_s: float,
+        lets_in: LetsIn,
+        make: Callable[[], asyncio.Protocol],
+        refused: Refused,
+    ) -> None:
         self._backlog = backlog
         self._tls = tls
         self._handshake_timeout_s = handshake_timeout_s
@@ -101,7 +109,8 @@ class Doors:
         try:
             tune(sock)
             await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: protocol, sock, ssl=self._tls, ssl_handshake_timeout=timeout_s)
+                lambda: protocol, sock, ssl=self._tls, ssl_handshake_timeout=timeout_s
+            )
         except (OSError, ssl.SSLError) as error:
             sock.close()
             if self._tls is not None:

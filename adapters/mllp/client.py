@@ -98,14 +98,15 @@ class MllpDestination:
         link = self._links[best]
         if link is None or not link.usable:
             raise PeerUnavailable("connection ended at once")
-        return link if self._has_room(link, key) else None     # others may have filled it meanwhile
+        return link if self._has_room(link, key) else None  # others may have filled it meanwhile
 
     def _has_room(self, link: MllpLink, key: bytes) -> bool:
         """A message that no answer can name travels alone."""
         if not key or link.holds(b""):
             return link.in_flight == 0
         return link.in_flight < self._options.in_flight and not any(
-            other is not None and other.usable and other.holds(key) for other in self._links)
+            other is not None and other.usable and other.holds(key) for other in self._links
+        )
 
     async def _connected(self, place: int) -> None:
         link = self._links[place]
@@ -128,8 +129,12 @@ class MllpDestination:
         try:
             async with asyncio.timeout(options.connect_timeout_s):
                 _, link = await asyncio.get_running_loop().create_connection(
-                    lambda: MllpLink(options, self._room), options.host, options.port, ssl=self._tls,
-                    server_hostname=self._server_hostname())
+                    lambda: MllpLink(options, self._room),
+                    options.host,
+                    options.port,
+                    ssl=self._tls,
+                    server_hostname=self._server_hostname(),
+                )
         except (OSError, ssl.SSLError) as error:
             raise PeerUnavailable(f"no connection: {error_code(error)}") from error
         self._links[place] = link
@@ -139,7 +144,7 @@ class MllpDestination:
     def _connect_ended(self, place: int, task: asyncio.Task[None]) -> None:
         self._connecting.pop(place, None)
         if not task.cancelled():
-            task.exception()                 # seen, even when every sender that waited for it was cancelled
+            task.exception()  # seen, even when every sender that waited for it was cancelled
 
     def _server_hostname(self) -> str | None:
         tls = self._options.tls

@@ -75,7 +75,7 @@ class MllpConnection(asyncio.Protocol):
         self._reading = self._lost = self._finished = self._peer_done = False
         self._paused = self._over_budget = self._over_pipeline = self._peer_slow = False
         self._paused_at = self._slow_since = self._linger_until = 0.0
-        self._held = 0                       # bytes of the open frame, as counted in the budget
+        self._held = 0  # bytes of the open frame, as counted in the budget
         self._frame_open = False
         self._frame_began_at = 0.0
 
@@ -197,12 +197,12 @@ class MllpConnection(asyncio.Protocol):
 
     def _write_several(self, transport: asyncio.Transport, out: list[Answer]) -> None:
         last = next((place for place, answer in enumerate(out) if answer.close), None)
-        written = out if last is None else out[:last + 1]
+        written = out if last is None else out[: last + 1]
         bodies = [answer.body for answer in written if answer.body]
         if bodies:
             transport.write(b"".join((START_BLOCK, _BETWEEN.join(bodies), END_BLOCK)))
         if last is not None:
-            unwritten = [*out[last + 1:], *(slot.answer for slot in self._slots if slot.answer is not None)]
+            unwritten = [*out[last + 1 :], *(slot.answer for slot in self._slots if slot.answer is not None)]
             self._slots.clear()
             self.finish()
             for answer in unwritten:
@@ -313,8 +313,15 @@ class MllpConnection(asyncio.Protocol):
     def _log_refused(self, reason: str, size: int) -> None:
         if reason not in self._told:
             self._told.add(reason)
-            log.event("mllp.refused", level="warning", source=self.origin.source, connection=self.origin.connection,
-                      peer=self.origin.peer, reason=str(reason), bytes=size)
+            log.event(
+                "mllp.refused",
+                level="warning",
+                source=self.origin.source,
+                connection=self.origin.connection,
+                peer=self.origin.peer,
+                reason=str(reason),
+                bytes=size,
+            )
 
     # ---- reading and not reading -------------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from enum import StrEnum
 
 START_BLOCK = b"\x0b"
 END_BLOCK = b"\x1c\r"
-HEAD_BYTES = 1024                # enough of a refused block to find its MSH
+HEAD_BYTES = 1024  # enough of a refused block to find its MSH
 MAX_FRAME_BYTES = 64 << 20
 MAX_STRAY_BYTES = 4096
 
@@ -36,7 +36,7 @@ class FrameReason(StrEnum):
     FRAME_TOO_LONG = "FrameTooLong"
     NO_START_BLOCK = "NoStartBlock"
     NO_END_BLOCK = "NoEndBlock"
-    FRAME_TIMEOUT = "FrameTimeout"      # given by the listener, which holds the clock
+    FRAME_TIMEOUT = "FrameTimeout"  # given by the listener, which holds the clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,19 +70,28 @@ class FrameDecoder:
     Standard: MLLP Release 1, block format.
     """
 
-    __slots__ = ("_buffer", "_dead", "_max_bytes", "_max_stray_bytes", "_open", "_scanned", "_stray_head", "_stray_run",
-                 "_stray_total")
+    __slots__ = (
+        "_buffer",
+        "_dead",
+        "_max_bytes",
+        "_max_stray_bytes",
+        "_open",
+        "_scanned",
+        "_stray_head",
+        "_stray_run",
+        "_stray_total",
+    )
 
     def __init__(self, max_bytes: int = MAX_FRAME_BYTES, max_stray_bytes: int = MAX_STRAY_BYTES) -> None:
         self._max_bytes = max_bytes
         self._max_stray_bytes = max_stray_bytes
-        self._buffer = bytearray()       # the open block, after its VT
-        self._scanned = 0                # no end begins before this offset of the buffer
+        self._buffer = bytearray()  # the open block, after its VT
+        self._scanned = 0  # no end begins before this offset of the buffer
         self._open = False
         self._dead = False
         self._stray_head = bytearray()
-        self._stray_run = 0              # bytes of the current run between blocks, CR and LF not counted
-        self._stray_total = 0            # the same since the last good block
+        self._stray_run = 0  # bytes of the current run between blocks, CR and LF not counted
+        self._stray_total = 0  # the same since the last good block
 
     @property
     def unfinished(self) -> bool:
@@ -152,7 +161,7 @@ class FrameDecoder:
             self._too_long(data, at, events)
 
     def _too_long(self, data: bytes | bytearray, at: int, events: list[FrameEvent]) -> None:
-        head = bytes(data[at:at + min(HEAD_BYTES, self._max_bytes)])
+        head = bytes(data[at : at + min(HEAD_BYTES, self._max_bytes)])
         self._die(FrameRefused(FrameReason.FRAME_TOO_LONG, self._max_bytes, head, fatal=True), events)
 
     def _die(self, refused: FrameRefused, events: list[FrameEvent]) -> None:
@@ -169,7 +178,7 @@ class FrameDecoder:
                 lost = body[:again].strip(START_BLOCK)
                 if lost:
                     events.append(FrameRefused(FrameReason.NO_END_BLOCK, len(lost), lost[:HEAD_BYTES]))
-                body = body[again + 1:]
+                body = body[again + 1 :]
         self._stray_total = 0
         events.append(body)
 

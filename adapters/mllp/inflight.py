@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-ONE_READ_BYTES = 256 << 10       # what one more read of a resumed connection may add
+ONE_READ_BYTES = 256 << 10  # what one more read of a resumed connection may add
 
 
 class Holder(Protocol):
@@ -28,7 +28,7 @@ class InflightBudget:
     def __init__(self, limit_bytes: int = 256 << 20) -> None:
         self.limit_bytes = limit_bytes
         self.used = 0
-        self.owed = 0                # the part of `used` that waits for an answer
+        self.owed = 0  # the part of `used` that waits for an answer
         self._waiting: dict[Holder, None] = {}
         self._favoured: Holder | None = None
 

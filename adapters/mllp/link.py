@@ -44,7 +44,7 @@ class MllpLink(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._in_flight: dict[bytes, _Pending] = {}
         self._outbox: list[_Pending] = []
-        self._oldest_since = 0.0             # when the oldest message in flight became the oldest
+        self._oldest_since = 0.0  # when the oldest message in flight became the oldest
         self._timer: asyncio.TimerHandle | None = None
         self._unsent_bytes = 0
         self._heard = self._told_unmatched = self._closed = False
@@ -178,8 +178,14 @@ class MllpLink(asyncio.Protocol):
             log.event("mllp.ack_unmatched", level="warning", destination=self._options.name)
 
     def _give_up(self, reason: str, answer: bytes) -> None:
-        log.event("mllp.answer_unusable", level="warning", destination=self._options.name, reason=str(reason), size=len(answer),
-                  count=len(self._in_flight))
+        log.event(
+            "mllp.answer_unusable",
+            level="warning",
+            destination=self._options.name,
+            reason=str(reason),
+            size=len(answer),
+            count=len(self._in_flight),
+        )
         self.close(str(reason), answer[:KEPT_ANSWER_BYTES])
 
     def _start_clock(self) -> None:
@@ -192,7 +198,7 @@ class MllpLink(asyncio.Protocol):
         if self._closed or not self._in_flight:
             return
         unsent = self._transport.get_write_buffer_size() if self._transport is not None else 0
-        if 0 < unsent < self._unsent_bytes:      # a large message is still moving
+        if 0 < unsent < self._unsent_bytes:  # a large message is still moving
             self._unsent_bytes = unsent
             self._oldest_since = self._loop.time()
         due = self._oldest_since + self._options.ack_timeout_s

@@ -25,7 +25,7 @@ class Acknowledgement:
 def msh_10(body: bytes) -> bytes:
     """The control id as it stands in the message, empty when there is none."""
     end = _LINE_END.search(body, 0, 4096)
-    header = body[:end.start() if end else 4096]
+    header = body[: end.start() if end else 4096]
     if len(header) < 9 or not header.startswith(b"MSH"):
         return b""
     fields = header.split(header[3:4], 10)

@@ -23,11 +23,11 @@ class Sent:
     """What became of one message. `code` is MSA-1 of the answer, or the code of the failure (`NoAnswer` …)."""
 
     file: str
-    number: int                  # 1 = the first message of the file
+    number: int  # 1 = the first message of the file
     accepted: bool
     code: str
     sentence: str
-    answer: bytes                # the acknowledgement, ER7, empty when none came
+    answer: bytes  # the acknowledgement, ER7, empty when none came
     duration_ms: float
 
 

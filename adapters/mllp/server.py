@@ -25,8 +25,14 @@ class MllpSource:
     NoEndBlock, FrameTimeout), None for no answer; `head` is their beginning, at most 1 KiB.
     """
 
-    def __init__(self, options: MllpSourceOptions, receive: Receive, *, on_refused: OnRefused | None = None,
-                 budget: InflightBudget | None = None) -> None:
+    def __init__(
+        self,
+        options: MllpSourceOptions,
+        receive: Receive,
+        *,
+        on_refused: OnRefused | None = None,
+        budget: InflightBudget | None = None,
+    ) -> None:
         """
         Raises:
             Misconfigured: `peers` holds something else than networks, or the TLS files do not serve.
@@ -42,8 +48,14 @@ class MllpSource:
             raise Misconfigured("", "tls_client_names", "needs tls_client_ca_file")
         self._client_names = {name.lower() for name in options.tls_client_names}
         self._peers = _networks(options.peers)
-        self._doors = Doors(backlog=options.backlog, tls=self._tls, handshake_timeout_s=options.tls_handshake_timeout_s,
-                            lets_in=self._lets_in, make=self._connection, refused=self._log_refused)
+        self._doors = Doors(
+            backlog=options.backlog,
+            tls=self._tls,
+            handshake_timeout_s=options.tls_handshake_timeout_s,
+            lets_in=self._lets_in,
+            make=self._connection,
+            refused=self._log_refused,
+        )
         self._clock: asyncio.Task[None] | None = None
         self._numbers = itertools.count(1)
         self._connections: set[MllpConnection] = set()
@@ -87,7 +99,7 @@ class MllpSource:
             connection.abort()
         if self._clock is not None:
             self._clock.cancel()
-        await asyncio.sleep(0)           # aborted transports report connection_lost in the next iteration
+        await asyncio.sleep(0)  # aborted transports report connection_lost in the next iteration
 
     # ---- asked by connections ----------------------------------------------------------------------------------------
 
@@ -145,8 +157,16 @@ class MllpSource:
         """At most one line a second and reason; the next one says how many there were."""
         left_out = self._sparingly.left_out(reason, asyncio.get_running_loop().time())
         if left_out is not None:
-            log.event("mllp.refused", level="warning", source=self.name, peer=peer, reason=reason, code=code,
-                      count=left_out + 1, connections=len(self._connections))
+            log.event(
+                "mllp.refused",
+                level="warning",
+                source=self.name,
+                peer=peer,
+                reason=reason,
+                code=code,
+                count=left_out + 1,
+                connections=len(self._connections),
+            )
 
     def _write(self) -> None:
         ready, self._to_write = self._to_write, []

@@ -42,7 +42,7 @@ def opened(installation: Installation, *, read_only: bool = False) -> Iterator[S
         store = ShortStore(database, installation.blob_folder, read_only=read_only)
         try:
             if version != HEAD:
-                store.read(lambda tx: tx.row("SELECT 1 FROM sqlite_master"))     # tells an unreadable file from an older one
+                store.read(lambda tx: tx.row("SELECT 1 FROM sqlite_master"))  # tells an unreadable file from an older one
                 known = version or "none"
                 raise NoDatabase(f"the database has schema {known}, this version needs {HEAD}: run vaguemestre db upgrade")
             yield store

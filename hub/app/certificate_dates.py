@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-MAX_BYTES = 1 << 20          # a file of authorities holds a few hundred certificates
+MAX_BYTES = 1 << 20  # a file of authorities holds a few hundred certificates
 
 _PEM = re.compile(rb"-----BEGIN (?:TRUSTED )?CERTIFICATE-----(.+?)-----END", re.DOTALL)
 _INTEGER, _SEQUENCE, _UTC_TIME, _GENERALIZED_TIME, _VERSION = 0x02, 0x30, 0x17, 0x18, 0xA0
@@ -52,9 +52,9 @@ def _validity(der: bytes) -> Validity:
     at = 0
     if signed[:1] == bytes([_VERSION]):
         _, at = _element(signed, at, _VERSION)
-    _, at = _element(signed, at, _INTEGER)       # serialNumber
-    _, at = _element(signed, at, _SEQUENCE)      # signature
-    _, at = _element(signed, at, _SEQUENCE)      # issuer
+    _, at = _element(signed, at, _INTEGER)  # serialNumber
+    _, at = _element(signed, at, _SEQUENCE)  # signature
+    _, at = _element(signed, at, _SEQUENCE)  # issuer
     validity, _ = _element(signed, at, _SEQUENCE)
     before, at = _time(validity, 0)
     after, _ = _time(validity, at)
@@ -70,10 +70,10 @@ def _element(der: bytes, at: int, tag: int) -> tuple[bytes, int]:
         width = length & 0x7F
         if not 1 <= width <= 4 or at + width > len(der):
             raise NotACertificate("no length")
-        length, at = int.from_bytes(der[at:at + width], "big"), at + width
+        length, at = int.from_bytes(der[at : at + width], "big"), at + width
     if at + length > len(der):
         raise NotACertificate("cut short")
-    return der[at:at + length], at + length
+    return der[at : at + length], at + length
 
 
 def _time(der: bytes, at: int) -> tuple[datetime, int]:

@@ -57,7 +57,7 @@ def load_mappings(installation: Installation) -> Registry:
         if cause is None:
             raise
         raise Misconfigured(
-            refused.file, _line_of(cause, refused.file) or refused.key, f"{refused.reason}: {str(cause)[:200]}",
+            refused.file, _line_of(cause, refused.file) or refused.key, f"{refused.reason}: {str(cause)[:200]}"
         ) from cause
 
 
@@ -78,10 +78,12 @@ def route_mistakes(installation: Installation, registry: Registry) -> list[Misco
     there = ", ".join(sorted(registry.rewrites)) or "none"
     return [
         Misconfigured(
-            str(installation.file), f"route[{n}].mapping",
+            str(installation.file),
+            f"route[{n}].mapping",
             f"names {route.mapping!r}, which no mapping module provides (there are: {there})",
         )
-        for n, route in enumerate(installation.configuration.route, 1) if route.mapping and route.mapping not in registry.rewrites
+        for n, route in enumerate(installation.configuration.route, 1)
+        if route.mapping and route.mapping not in registry.rewrites
     ]
 
 
@@ -99,16 +101,20 @@ def tls_mistakes(installation: Installation) -> list[Misconfigured]:
             continue
         try:
             server_context(
-                TlsServerOptions(file(listener.tls_cert_file), file(listener.tls_key_file), file(listener.tls_client_ca_file)),
+                TlsServerOptions(file(listener.tls_cert_file), file(listener.tls_key_file), file(listener.tls_client_ca_file))
             )
         except Misconfigured as refused:
             mistakes.append(Misconfigured(str(installation.file), f"{where}.{refused.key}", f"{refused.reason}: {refused.file}"))
     for destination in configuration.destination:
         try:
-            client_context(TlsClientOptions(
-                file(destination.tls_ca_file), file(destination.tls_cert_file), file(destination.tls_key_file),
-                destination.tls_server_name,
-            ))
+            client_context(
+                TlsClientOptions(
+                    file(destination.tls_ca_file),
+                    file(destination.tls_cert_file),
+                    file(destination.tls_key_file),
+                    destination.tls_server_name,
+                )
+            )
         except Misconfigured as refused:
             where = f"destination[{destination.name}].{refused.key}"
             mistakes.append(Misconfigured(str(installation.file), where, f"{refused.reason}: {refused.file}"))
@@ -123,23 +129,43 @@ def described(installation: Installation, registry: Registry) -> Json:
     configuration, graph = installation.configuration, installation.graph
     sources: list[Json] = [
         {
-            "name": section.name, "kind": section.kind, "listen": section.listen, "tls": _tls(section), "peers": section.peers,
-            "tls_client_names": section.tls_client_names, "charset": graph.sources[section.name].charset,
-            "return_to": section.return_to or None, "routes": _routes(installation, section.name),
+            "name": section.name,
+            "kind": section.kind,
+            "listen": section.listen,
+            "tls": _tls(section),
+            "peers": section.peers,
+            "tls_client_names": section.tls_client_names,
+            "charset": graph.sources[section.name].charset,
+            "return_to": section.return_to or None,
+            "routes": _routes(installation, section.name),
         }
         for section in configuration.source
     ]
-    sources.append({
-        "name": API, "kind": "http", "listen": configuration.web.listen, "tls": _tls(configuration.web), "peers": [],
-        "tls_client_names": [], "charset": graph.sources[API].charset, "return_to": None, "routes": _routes(installation, API),
-    })
+    sources.append(
+        {
+            "name": API,
+            "kind": "http",
+            "listen": configuration.web.listen,
+            "tls": _tls(configuration.web),
+            "peers": [],
+            "tls_client_names": [],
+            "charset": graph.sources[API].charset,
+            "return_to": None,
+            "routes": _routes(installation, API),
+        }
+    )
     named = {name for route in graph.routes for name in route.to}
     destinations: list[Json] = [{"name": RECORD, "kind": "record", "connect": None, "tls": None, "waits": None}]
     destinations += [
         {
-            "name": section.name, "kind": section.kind, "connect": section.connect,
-            "tls": _destination_tls(section), "waits": None,
-            "connections": section.connections, "in_flight": section.in_flight, "give_up_h": section.retry.give_up_h,
+            "name": section.name,
+            "kind": section.kind,
+            "connect": section.connect,
+            "tls": _destination_tls(section),
+            "waits": None,
+            "connections": section.connections,
+            "in_flight": section.in_flight,
+            "give_up_h": section.retry.give_up_h,
         }
         for section in configuration.destination
     ]
@@ -149,11 +175,17 @@ def described(installation: Installation, registry: Registry) -> Json:
         ]
     folder = absolute(installation, configuration.mappings.folder)
     return {
-        "ok": True, "file": str(installation.file), "name": installation.site.name, "environment": installation.site.environment,
-        "data_dir": str(installation.data_dir), "web": {"listen": configuration.web.listen, "tls": _tls(configuration.web)},
-        "sources": sources, "destinations": destinations,
+        "ok": True,
+        "file": str(installation.file),
+        "name": installation.site.name,
+        "environment": installation.site.environment,
+        "data_dir": str(installation.data_dir),
+        "web": {"listen": configuration.web.listen, "tls": _tls(configuration.web)},
+        "sources": sources,
+        "destinations": destinations,
         "mappings": {
-            "structures": list(registry.names()), "rewritings": sorted(registry.rewrites),
+            "structures": list(registry.names()),
+            "rewritings": sorted(registry.rewrites),
             "packages": [entry.value for entry in importlib.metadata.entry_points(group=ENTRY_POINTS)],
             "modules": [path.name for path in sorted(folder.glob("*.py")) if not path.name.startswith("_")] if folder else [],
         },
@@ -168,7 +200,9 @@ def _routes(installation: Installation, source: str) -> list[Json]:
 def _route(route: Route) -> Json:
     when = {"type": route.when.type, "event": route.when.event, "sending_app": route.when.sending_app}
     return {
-        "when": {name: value for name, value in when.items() if value}, "says": str(route.when), "to": list(route.to),
+        "when": {name: value for name, value in when.items() if value},
+        "says": str(route.when),
+        "to": list(route.to),
         "mapping": route.mapping or None,
     }
 
@@ -194,11 +228,11 @@ def _remarks(installation: Installation, named: set[str]) -> list[str]:
             remarks.append(f"source[{source.name}]: has no route: its messages are kept, answered, and end as NO_ROUTE")
         if _open_to_the_network(source.listen) and source.tls_cert_file is None:
             remarks.append(
-                f"source[{source.name}].listen: takes messages from the network in clear text (tls_cert_file, tls_key_file)",
+                f"source[{source.name}].listen: takes messages from the network in clear text (tls_cert_file, tls_key_file)"
             )
         if source.tls_client_names and source.tls_client_ca_file is None:
             remarks.append(
-                f"source[{source.name}].tls_client_names: nobody is asked for a certificate without tls_client_ca_file",
+                f"source[{source.name}].tls_client_names: nobody is asked for a certificate without tls_client_ca_file"
             )
     for destination in configuration.destination:
         if destination.name not in named | returned:
@@ -225,7 +259,8 @@ def _drawn(graph: Json) -> list[str]:
     lines = [
         f"{graph['file']} is valid: {counted(len(graph['sources']) - 1, 'source')} and the API, "
         f"{counted(sum(d['kind'] not in ('record', REQUESTED) for d in graph['destinations']), 'destination')}, "
-        f"environment {graph['environment']}.", "",
+        f"environment {graph['environment']}.",
+        "",
     ]
     for source in graph["sources"]:
         way = "POST /api/v1/hl7" if source["kind"] == "http" else source["kind"].upper()

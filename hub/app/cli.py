@@ -1,5 +1,4 @@
 """The command line. Each command imports what it needs, so that `--help` answers at once."""
-# ruff: noqa: PLR0917 - typer calls a command with keywords
 
 from __future__ import annotations
 
@@ -10,18 +9,31 @@ from typing import Annotated, Any
 import typer
 
 app = typer.Typer(
-    name="vaguemestre", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+    name="vaguemestre",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     help="The interoperability hub that French health software plugs into.\n\n"
     "Exit codes: 0 ok, 1 failed, 2 wrong use or configuration.\n\n"
     "Example: vaguemestre check --config config/embedded.toml",
 )
-messages_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=(
-    "Look at the ledger of a hub, and act on it, with the hub running or stopped.\n\n"
-    "Example: vaguemestre messages list -c vaguemestre.toml"))
-token_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=(
-    "API tokens.\n\nExample: vaguemestre token create -c vaguemestre.toml --name monitoring --role operator"))
-db_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=(
-    "The database.\n\nExample: vaguemestre db upgrade -c vaguemestre.toml"))
+messages_app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help=(
+        "Look at the ledger of a hub, and act on it, with the hub running or stopped.\n\n"
+        "Example: vaguemestre messages list -c vaguemestre.toml"
+    ),
+)
+token_app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help=("API tokens.\n\nExample: vaguemestre token create -c vaguemestre.toml --name monitoring --role operator"),
+)
+db_app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help=("The database.\n\nExample: vaguemestre db upgrade -c vaguemestre.toml")
+)
 app.add_typer(messages_app, name="messages")
 app.add_typer(token_app, name="token")
 app.add_typer(db_app, name="db")
@@ -37,7 +49,7 @@ def _installed(config: Path, *, as_json: bool = False) -> Any:
     from hub.app.config import ConfigurationRefused, load
     from hub.app.logging import set_up_logging
 
-    set_up_logging(level=ERROR)          # to stderr, and only what is wrong; `run` says more
+    set_up_logging(level=ERROR)  # to stderr, and only what is wrong; `run` says more
     try:
         return load(config)
     except ConfigurationRefused as refused:
@@ -49,7 +61,7 @@ def _installed(config: Path, *, as_json: bool = False) -> Any:
 
 @app.command()
 def run(
-    config: Config, role: Annotated[str, typer.Option(help="all (edge, worker and web come with the cluster release).")] = "all",
+    config: Config, role: Annotated[str, typer.Option(help="all (edge, worker and web come with the cluster release).")] = "all"
 ) -> None:
     """Run a hub until SIGTERM, which drains it.
 
@@ -154,10 +166,19 @@ def messages_list(
     """
     from hub.app.messages import list_messages
 
-    raise typer.Exit(list_messages(
-        _installed(config), state=state, source=source, type_=type, control_id=control_id, since=since, limit=limit, after=after,
-        as_json=json,
-    ))
+    raise typer.Exit(
+        list_messages(
+            _installed(config),
+            state=state,
+            source=source,
+            type_=type,
+            control_id=control_id,
+            since=since,
+            limit=limit,
+            after=after,
+            as_json=json,
+        )
+    )
 
 
 @messages_app.command("show")
@@ -173,9 +194,10 @@ def messages_show(config: Config, message_id: str, json: Json = False) -> None:
 
 @messages_app.command("replay")
 def messages_replay(
-    config: Config, message_id: str,
+    config: Config,
+    message_id: str,
     destination: Annotated[
-        list[str] | None, typer.Option("--destination", "-d", help="Only this destination; may be repeated."),
+        list[str] | None, typer.Option("--destination", "-d", help="Only this destination; may be repeated.")
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
@@ -190,7 +212,7 @@ def messages_replay(
 
 @messages_app.command("discard")
 def messages_discard(
-    config: Config, message_id: str, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    config: Config, message_id: str, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False
 ) -> None:
     """Close a message: its open deliveries are cancelled, its bytes stay.
 
@@ -260,7 +282,7 @@ def main() -> None:
         app()
     except KeyboardInterrupt:
         sys.exit(130)
-    except HubError as error:            # one that its command did not expect: still a sentence, not a traceback
+    except HubError as error:  # one that its command did not expect: still a sentence, not a traceback
         typer.echo(error.sentence, err=True)
         sys.exit(1)
 

@@ -14,7 +14,7 @@ from hub.flow.graph import RECORD, REQUESTED, Condition, DestinationSpec, Graph,
 from hub.model.refusals import HubError, Misconfigured
 from hub.model.site import Site
 
-API = "api"                  # the source of what comes by POST /api/v1/hl7
+API = "api"  # the source of what comes by POST /api/v1/hl7
 
 
 class ConfigurationRefused(HubError):
@@ -218,9 +218,9 @@ def build(document: dict[str, Any], file: Path) -> Installation:
     try:
         configuration = Configuration.model_validate(document)
     except ValidationError as error:
-        raise ConfigurationRefused([
-            Misconfigured(str(file), _key(document, mistake["loc"]), _reason(mistake)) for mistake in error.errors()
-        ]) from None
+        raise ConfigurationRefused(
+            [Misconfigured(str(file), _key(document, mistake["loc"]), _reason(mistake)) for mistake in error.errors()]
+        ) from None
     base = file.resolve().parent
     mistakes = [*_names(configuration), *_paths(configuration, base)]
     if mistakes:
@@ -228,8 +228,13 @@ def build(document: dict[str, Any], file: Path) -> Installation:
     data_dir = base / configuration.hub.data_dir
     url = configuration.store.url
     return Installation(
-        file=file, configuration=configuration, site=_site(configuration), graph=_graph(configuration), data_dir=data_dir,
-        database=base / url.removeprefix("sqlite:///") if url else data_dir / "vaguemestre.db", blob_folder=data_dir / "blobs",
+        file=file,
+        configuration=configuration,
+        site=_site(configuration),
+        graph=_graph(configuration),
+        data_dir=data_dir,
+        database=base / url.removeprefix("sqlite:///") if url else data_dir / "vaguemestre.db",
+        blob_folder=data_dir / "blobs",
     )
 
 
@@ -276,7 +281,9 @@ def _names(configuration: Configuration) -> list[tuple[str, str]]:
     for source in configuration.source:
         for name in source.routes:
             if name not in targets:
-                mistakes.append((f"source[{source.name}].routes", f"names {name!r}, which is no [[destination]], nor record, nor requested"))
+                mistakes.append(
+                    (f"source[{source.name}].routes", f"names {name!r}, which is no [[destination]], nor record, nor requested")
+                )
         if source.return_to and source.return_to not in targets - {RECORD, REQUESTED}:
             mistakes.append((f"source[{source.name}].return_to", f"names {source.return_to!r}, which is no [[destination]]"))
     for n, route in enumerate(configuration.route, 1):
@@ -286,7 +293,10 @@ def _names(configuration: Configuration) -> list[tuple[str, str]]:
             if name not in targets:
                 mistakes.append((f"route[{n}].to", f"names {name!r}, which is no [[destination]], nor record, nor requested"))
     listens: dict[str, str] = {}
-    for where, listen in [*((f"source[{s.name}].listen", s.listen) for s in configuration.source), ("web.listen", configuration.web.listen)]:
+    for where, listen in [
+        *((f"source[{s.name}].listen", s.listen) for s in configuration.source),
+        ("web.listen", configuration.web.listen),
+    ]:
         if listen in listens and not listen.endswith(":0"):
             mistakes.append((where, f"is the same address as {listens[listen]}"))
         listens.setdefault(listen, where)
@@ -311,7 +321,10 @@ def _paths(configuration: Configuration, base: Path) -> list[tuple[str, str]]:
 def _site(configuration: Configuration) -> Site:
     hub = configuration.hub
     return Site(
-        name=hub.name, organisation=hub.organisation, environment=hub.environment, timezone=ZoneInfo(hub.timezone),
+        name=hub.name,
+        organisation=hub.organisation,
+        environment=hub.environment,
+        timezone=ZoneInfo(hub.timezone),
         default_charset=hub.default_charset,
     )
 
@@ -319,7 +332,11 @@ def _site(configuration: Configuration) -> Site:
 def _graph(configuration: Configuration) -> Graph:
     sources = {
         s.name: SourceSpec(
-            s.name, s.kind, listen=s.listen, return_to=s.return_to, strict_control_id=s.strict_control_id,
+            s.name,
+            s.kind,
+            listen=s.listen,
+            return_to=s.return_to,
+            strict_control_id=s.strict_control_id,
             charset=s.charset or configuration.hub.default_charset,
         )
         for s in configuration.source
@@ -327,13 +344,20 @@ def _graph(configuration: Configuration) -> Graph:
     sources[API] = SourceSpec(API, "http", charset=configuration.hub.default_charset)
     routes = [Route(s.name, tuple(s.routes)) for s in configuration.source if s.routes]
     routes += [
-        Route(r.source, tuple(r.to), Condition(r.when.type, r.when.event, r.when.sending_app), r.mapping) for r in configuration.route
+        Route(r.source, tuple(r.to), Condition(r.when.type, r.when.event, r.when.sending_app), r.mapping)
+        for r in configuration.route
     ]
     if not any(route.source == API for route in routes):
         routes.append(Route(API, (RECORD, REQUESTED)))
     destinations = {
         d.name: DestinationSpec(
-            d.name, d.kind, connect=d.connect, on_unsure=d.on_unsure, on_ae=d.on_ae, on_dead=d.on_dead, line_ends=d.line_ends,
+            d.name,
+            d.kind,
+            connect=d.connect,
+            on_unsure=d.on_unsure,
+            on_ae=d.on_ae,
+            on_dead=d.on_dead,
+            line_ends=d.line_ends,
             retry=RetryPolicy(d.retry.base_s, d.retry.cap_s, d.retry.give_up_h * 3600, d.retry.probe_s),
         )
         for d in configuration.destination

@@ -47,8 +47,11 @@ def run_demo(*, keep: bool, port_base: int) -> int:
         except HubError as error:
             print(error.sentence, file=sys.stderr)
         except OSError as error:
-            print(f"Cannot start: {error.strerror or error}. Is port {port_base} or {port_base - MLLP_BELOW_WEB} taken? "
-                  "Try: vaguemestre demo --keep --port-base 18080", file=sys.stderr)
+            print(
+                f"Cannot start: {error.strerror or error}. Is port {port_base} or {port_base - MLLP_BELOW_WEB} taken? "
+                "Try: vaguemestre demo --keep --port-base 18080",
+                file=sys.stderr,
+            )
         return 1
 
 
@@ -81,7 +84,9 @@ class _Demo:
             ok = await self._tell(out, hub, answers)
             ticket = hub.tickets.issue("operator", "demo")
             if self._keep and not stop.is_set():
-                out.print(f"  Console (one-use link, as operator): [bold]{hub.web.url}/console/enter/{ticket}[/bold]", soft_wrap=True)
+                out.print(
+                    f"  Console (one-use link, as operator): [bold]{hub.web.url}/console/enter/{ticket}[/bold]", soft_wrap=True
+                )
                 out.print(f"  Send your own:  vaguemestre send --to 127.0.0.1:{self._mllp} FILE.hl7")
                 out.print("  Ctrl-C ends it; nothing of it is kept.\n")
                 await stop.wait()
@@ -96,7 +101,9 @@ class _Demo:
         events = list(the_day())
         reader, writer = await asyncio.open_connection("127.0.0.1", self._mllp)
         answers = []
-        with Progress(TextColumn("  {task.description}"), BarColumn(30), MofNCompleteColumn(), console=out, transient=True) as progress:
+        with Progress(
+            TextColumn("  {task.description}"), BarColumn(30), MofNCompleteColumn(), console=out, transient=True
+        ) as progress:
             task = progress.add_task("the day", total=len(events))
             for event in events:
                 progress.update(task, description=f"{event.at} {event.english}"[:40].ljust(40))
@@ -122,23 +129,27 @@ class _Demo:
             code = next(line for line in ack.split(b"\r") if line.startswith(b"MSA")).split(b"|")[1].decode()
             error = kept["ack"]["error"]
             answer = f"{code} {error['code']}, {error['text']}" if error else code
-            where = "\n".join(f"{_MARKS.get(d['state'], d['state'])} {d['destination'].partition(':')[0]}" for d in kept["deliveries"])
+            where = "\n".join(
+                f"{_MARKS.get(d['state'], d['state'])} {d['destination'].partition(':')[0]}" for d in kept["deliveries"]
+            )
             table.add_row(event.at, event.english, kept["type"], answer, kept["state"], where or "none")
         out.print(table)
         out.print("  ✓ delivered   ⧗ waits: destination not configured   ROUTED: kept, a delivery is still open")
         counts = dict(await hub.store.read(lambda tx: tx.rows("SELECT type, count(*) FROM resource GROUP BY type ORDER BY type")))
         out.print("\n  The record now holds " + ", ".join(f"{n} {kind}" for kind, n in counts.items()) + ".")
         out.print(f"  The other application (dpi) got {self._application_got} messages, in order.")
-        out.print("  DMP and mail wait, visibly, until their adapters are configured: nothing pretends to be sent.\n", soft_wrap=True)
+        out.print(
+            "  DMP and mail wait, visibly, until their adapters are configured: nothing pretends to be sent.\n", soft_wrap=True
+        )
         return all(m["state"] in ("DONE", "ROUTED", "REFUSED") for m in by_control.values())
 
     async def _settled(self, hub: Any, query: Any) -> dict[str, Any]:
         until = time.monotonic() + 10
         while True:
             found = (await hub.store.read(query))["items"]
-            waiting = [
-                d for m in found for d in m["deliveries"] if d["state"] in ("QUEUED", "SENDING")
-            ] + [m for m in found if m["state"] == "RECEIVED"]
+            waiting = [d for m in found for d in m["deliveries"] if d["state"] in ("QUEUED", "SENDING")] + [
+                m for m in found if m["state"] == "RECEIVED"
+            ]
             if not waiting or time.monotonic() > until:
                 return {m["control_id"]: m for m in reversed(found)}
             await asyncio.sleep(0.05)
@@ -150,6 +161,10 @@ class _Demo:
                 message = (await reader.readuntil(b"\x1c\r"))[1:-2]
                 self._application_got += 1
                 control = message.split(b"|", 10)[9]
-                writer.write(frame(b"MSH|^~\\&|DPI|CHU-DEMO|VAGUEMESTRE|HUB|20261124||ACK|A" + control + b"|T|2.5\rMSA|AA|" + control + b"\r"))
+                writer.write(
+                    frame(
+                        b"MSH|^~\\&|DPI|CHU-DEMO|VAGUEMESTRE|HUB|20261124||ACK|A" + control + b"|T|2.5\rMSA|AA|" + control + b"\r"
+                    )
+                )
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()

@@ -52,25 +52,39 @@ def _pv1(patient_class: str = "I") -> str:
 
 
 def _adt(event: str, control: str, at: str) -> bytes:
-    return "\r".join([
-        f"MSH|^~\\&|GAM|CHU-DEMO|VAGUEMESTRE|HUB|{at}||ADT^{event}^ADT_A01|{control}|T|2.5^FRA^2.11|||||FRA|UNICODE UTF-8|FR||2.11^IHE_FRANCE-2.11-PAM",
-        f"EVN||{at}||||{at}", _pid(), _pv1(),
-        f"ZBE|M{control}^CHU-DEMO^1.2.250.1.999.50.3^ISO|{at}||INSERT|N||Cardiologie^^^^^{HOSPITAL}^UF^^^4501||HMS", "",
-    ]).encode()
+    return "\r".join(
+        [
+            f"MSH|^~\\&|GAM|CHU-DEMO|VAGUEMESTRE|HUB|{at}||ADT^{event}^ADT_A01|{control}|T|2.5^FRA^2.11|||||FRA|UNICODE UTF-8|FR||2.11^IHE_FRANCE-2.11-PAM",
+            f"EVN||{at}||||{at}",
+            _pid(),
+            _pv1(),
+            f"ZBE|M{control}^CHU-DEMO^1.2.250.1.999.50.3^ISO|{at}||INSERT|N||Cardiologie^^^^^{HOSPITAL}^UF^^^4501||HMS",
+            "",
+        ]
+    ).encode()
 
 
 def _lab_report(control: str, at: str) -> bytes:
     pdf = base64.b64encode(_pdf("Compte rendu d'examens biologiques (exemple)")).decode()
-    return "\r".join([
-        f"MSH|^~\\&|SIL|LABO-DEMO|VAGUEMESTRE|HUB|{at}||ORU^R01^ORU_R01|{control}|T|2.5|||||FRA|UNICODE UTF-8",
-        _pid(), _pv1(), "ORC|RE|C5001|R5001", "OBR|1|C5001|R5001|11502-2^CR d'examens biologiques^LN|||20261124083000",
-        "OBX|1|NM|718-7^Hémoglobine^LN||13.4|g/dL|12.0-16.0|N|||F", f"OBX|2|ED|11502-2^CR d'examens biologiques^LN||^APPLICATION^PDF^Base64^{pdf}||||||F", "",
-    ]).encode()
+    return "\r".join(
+        [
+            f"MSH|^~\\&|SIL|LABO-DEMO|VAGUEMESTRE|HUB|{at}||ORU^R01^ORU_R01|{control}|T|2.5|||||FRA|UNICODE UTF-8",
+            _pid(),
+            _pv1(),
+            "ORC|RE|C5001|R5001",
+            "OBR|1|C5001|R5001|11502-2^CR d'examens biologiques^LN|||20261124083000",
+            "OBX|1|NM|718-7^Hémoglobine^LN||13.4|g/dL|12.0-16.0|N|||F",
+            f"OBX|2|ED|11502-2^CR d'examens biologiques^LN||^APPLICATION^PDF^Base64^{pdf}||||||F",
+            "",
+        ]
+    ).encode()
 
 
 def _cda(document: str, *, set_id: str, version: int, replaces: str = "", matricule: str = INS) -> bytes:
     related = (
-        f'<relatedDocument typeCode="RPLC"><parentDocument><id root="{replaces}"/></parentDocument></relatedDocument>' if replaces else ""
+        f'<relatedDocument typeCode="RPLC"><parentDocument><id root="{replaces}"/></parentDocument></relatedDocument>'
+        if replaces
+        else ""
     )
     pdf = base64.b64encode(_pdf(f"Radiographie du thorax, version {version} (exemple)")).decode()
     professional = '<id root="1.2.250.1.71.4.2.1" extension="810009999999"/>'
@@ -103,20 +117,39 @@ def _cda(document: str, *, set_id: str, version: int, replaces: str = "", matric
 
 def _mdm(event: str, control: str, at: str, document: str, cda: bytes, *, action: str, status: str, replaces: str = "") -> bytes:
     flags = {
-        "MASQUE_PS": "N", "INVISIBLE_PATIENT": "N", "INVISIBLE_REP_LEGAUX": "N", "CONNEXION_SECRETE": "N", "MODIF_CONF_CODE": "N", "DESTDMP": "Y",
-        "DESTMSSANTEPS": "Y", "DESTMSSANTEPAT": "N", "ACK_RECEPTION": "Y", "ACK_LECTURE_MSS": "N",
+        "MASQUE_PS": "N",
+        "INVISIBLE_PATIENT": "N",
+        "INVISIBLE_REP_LEGAUX": "N",
+        "CONNEXION_SECRETE": "N",
+        "MODIF_CONF_CODE": "N",
+        "DESTDMP": "Y",
+        "DESTMSSANTEPS": "Y",
+        "DESTMSSANTEPAT": "N",
+        "ACK_RECEPTION": "Y",
+        "ACK_LECTURE_MSS": "N",
     }
     kind = "18748-4^CR d'imagerie médicale^LN"
-    return "\r".join([
-        f"MSH|^~\\&|RIS|RADIO-DEMO|VAGUEMESTRE|HUB|{at}||MDM^{event}^MDM_T02|{control}|T|2.6|||||FRA|UNICODE UTF-8|||2.1^CISIS_CDA_HL7_V2",
-        f"EVN||{at}", _pid(), _pv1(), f"ORC|{action}", f"OBR|1|||{kind}", f"TXA|1|18748-4|TEXT|||||||||{document}|{replaces}||||AU",
-        f"OBX|1|ED|{kind}||^TEXT^XML^Base64^{base64.b64encode(cda).decode()}||||||{status}",
-        "PRT||UC||SB^Send by^participation|810009999999^SOIGNANT^ALEX^^^^^^ASIP-SANTE-PS&1.2.250.1.71.4.2.1&ISO^D^^^IDNPS"
-        "|||CHU DE DEMONSTRATION^^^^^ASIP-SANTE-ST&1.2.250.1.71.4.2.2&ISO^IDNST^^^1350000009",
-        "PRT||UC||RCT^Result Copies To^participation|810008888888^TRAITANT^SACHA^^^^^^ASIP-SANTE-PS&1.2.250.1.71.4.2.1&ISO^D^^^IDNPS"
-        "||||||||||^^X.400^sacha.traitant@medecin.example",
-        *(f"OBX|{n}|CWE|{code}^{code}^MetaDMPMSS||{value}^^expandedYes-NoIndicator||||||F" for n, (code, value) in enumerate(flags.items(), 2)), "",
-    ]).encode()
+    return "\r".join(
+        [
+            f"MSH|^~\\&|RIS|RADIO-DEMO|VAGUEMESTRE|HUB|{at}||MDM^{event}^MDM_T02|{control}|T|2.6|||||FRA|UNICODE UTF-8|||2.1^CISIS_CDA_HL7_V2",
+            f"EVN||{at}",
+            _pid(),
+            _pv1(),
+            f"ORC|{action}",
+            f"OBR|1|||{kind}",
+            f"TXA|1|18748-4|TEXT|||||||||{document}|{replaces}||||AU",
+            f"OBX|1|ED|{kind}||^TEXT^XML^Base64^{base64.b64encode(cda).decode()}||||||{status}",
+            "PRT||UC||SB^Send by^participation|810009999999^SOIGNANT^ALEX^^^^^^ASIP-SANTE-PS&1.2.250.1.71.4.2.1&ISO^D^^^IDNPS"
+            "|||CHU DE DEMONSTRATION^^^^^ASIP-SANTE-ST&1.2.250.1.71.4.2.2&ISO^IDNST^^^1350000009",
+            "PRT||UC||RCT^Result Copies To^participation|810008888888^TRAITANT^SACHA^^^^^^ASIP-SANTE-PS&1.2.250.1.71.4.2.1&ISO^D^^^IDNPS"
+            "||||||||||^^X.400^sacha.traitant@medecin.example",
+            *(
+                f"OBX|{n}|CWE|{code}^{code}^MetaDMPMSS||{value}^^expandedYes-NoIndicator||||||F"
+                for n, (code, value) in enumerate(flags.items(), 2)
+            ),
+            "",
+        ]
+    ).encode()
 
 
 def _pdf(title: str) -> bytes:
@@ -124,7 +157,8 @@ def _pdf(title: str) -> bytes:
     text = title.encode("latin-1", "replace").replace(b"(", b"\\(").replace(b")", b"\\)")
     stream = b"BT /F1 16 Tf 60 760 Td (" + text + b") Tj ET"
     objects = [
-        b"<</Type/Catalog/Pages 2 0 R>>", b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
+        b"<</Type/Catalog/Pages 2 0 R>>",
+        b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
         b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 595 842]/Contents 4 0 R/Resources<</Font<</F1 5 0 R>>>>>>",
         b"<</Length %d>>stream\n%s\nendstream" % (len(stream), stream),
         b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica/Encoding/WinAnsiEncoding>>",
@@ -145,17 +179,24 @@ def the_day() -> Iterator[Event]:
     yield Event("07:58", "admission", _adt("A01", "DEMO0001", "20261124075800"))
     yield Event("09:12", "lab report (PDF)", _lab_report("DEMO0002", "20261124091200"))
     v1 = _cda(first, set_id=chest, version=1)
-    yield Event("10:40", "imaging report (CDA)",
-                _mdm("T02", "DEMO0003", "20261124104000", first, v1, action="NW", status="F"))
+    yield Event("10:40", "imaging report (CDA)", _mdm("T02", "DEMO0003", "20261124104000", first, v1, action="NW", status="F"))
     v2 = _cda(second, set_id=chest, version=2, replaces=first)
-    yield Event("11:30", "the same, corrected",
-                _mdm("T10", "DEMO0004", "20261124113000", second, v2, action="RO", status="C", replaces=first))
+    yield Event(
+        "11:30",
+        "the same, corrected",
+        _mdm("T10", "DEMO0004", "20261124113000", second, v2, action="RO", status="C", replaces=first),
+    )
     yield Event("13:05", "transfer", _adt("A02", "DEMO0005", "20261124130500"))
     stranger = _cda(wrong, set_id=f"{DOCUMENT_OID}.101", version=1, matricule=OTHER_INS)
-    yield Event("14:20", "report of another patient",
-                _mdm("T02", "DEMO0006", "20261124142000", wrong, stranger, action="NW", status="F"))
-    yield Event("15:10", "withdrawal of the imaging report",
-                _mdm("T04", "DEMO0007", "20261124151000", second, v2, action="CA", status="D"))
-    yield Event("15:11", "message repeated by its sender",
-                _mdm("T04", "DEMO0007", "20261124151000", second, v2, action="CA", status="D"))
+    yield Event(
+        "14:20", "report of another patient", _mdm("T02", "DEMO0006", "20261124142000", wrong, stranger, action="NW", status="F")
+    )
+    yield Event(
+        "15:10",
+        "withdrawal of the imaging report",
+        _mdm("T04", "DEMO0007", "20261124151000", second, v2, action="CA", status="D"),
+    )
+    yield Event(
+        "15:11", "message repeated by its sender", _mdm("T04", "DEMO0007", "20261124151000", second, v2, action="CA", status="D")
+    )
     yield Event("16:45", "discharge", _adt("A03", "DEMO0008", "20261124164500"))

@@ -16,9 +16,18 @@ _MARKS = {OK: "✓", WARNING: "!", WRONG: "✗"}
 Check = Callable[[Installation, int | None], Iterator[Verdict]]
 MACHINE: tuple[Check, ...] = (doctor_machine.versions, doctor_machine.mappings, doctor_storage.disk)
 CHECKS: tuple[Check, ...] = (
-    doctor_machine.versions, doctor_machine.clock, doctor_machine.open_files, doctor_machine.mappings, doctor_storage.folders,
-    doctor_storage.disk, doctor_storage.sync_time, doctor_storage.database, doctor_network.listeners, doctor_network.readiness,
-    doctor_network.destinations, doctor_network.certificates,
+    doctor_machine.versions,
+    doctor_machine.clock,
+    doctor_machine.open_files,
+    doctor_machine.mappings,
+    doctor_storage.folders,
+    doctor_storage.disk,
+    doctor_storage.sync_time,
+    doctor_storage.database,
+    doctor_network.listeners,
+    doctor_network.readiness,
+    doctor_network.destinations,
+    doctor_network.certificates,
 )
 
 
@@ -31,18 +40,26 @@ def examine(installation: Installation, *, as_json: bool) -> int:
         installation.database.exists()
     except OSError:
         owner = owner_of(installation.data_dir)
-        verdicts.append(Verdict(
-            "user", WRONG, f"this user may not look into {installation.data_dir}: only the machine was examined",
-            f"sudo -u {owner} vaguemestre doctor --config {installation.file}",
-        ))
+        verdicts.append(
+            Verdict(
+                "user",
+                WRONG,
+                f"this user may not look into {installation.data_dir}: only the machine was examined",
+                f"sudo -u {owner} vaguemestre doctor --config {installation.file}",
+            )
+        )
         checks = MACHINE
     verdicts += [verdict for check in checks for verdict in _safely(check, installation, hub_pid)]
     wrong = any(verdict.level == WRONG for verdict in verdicts)
     if as_json:
-        print_json({
-            "ok": not wrong, "running": hub_pid is not None, "pid": hub_pid or None,
-            "checks": [{"check": v.check, "level": v.level, "says": v.says, "next": v.next or None} for v in verdicts],
-        })
+        print_json(
+            {
+                "ok": not wrong,
+                "running": hub_pid is not None,
+                "pid": hub_pid or None,
+                "checks": [{"check": v.check, "level": v.level, "says": v.says, "next": v.next or None} for v in verdicts],
+            }
+        )
         return int(wrong)
     running = f"running, process {hub_pid}" if hub_pid else "running" if hub_pid is not None else "not running"
     print(f"{installation.file}: hub {running}")
@@ -59,6 +76,8 @@ def _safely(check: Check, installation: Installation, hub_pid: int | None) -> It
         yield from check(installation, hub_pid)
     except Exception as error:
         yield Verdict(
-            check.__name__.replace("_", " "), WRONG, f"could not be examined ({type(error).__name__})",
+            check.__name__.replace("_", " "),
+            WRONG,
+            f"could not be examined ({type(error).__name__})",
             "run as the user of the hub",
         )

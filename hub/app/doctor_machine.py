@@ -16,8 +16,8 @@ from hub.app.doctor_verdicts import OK, WARNING, WRONG, Verdict
 from hub.app.terminal import counted
 from hub.model.refusals import Misconfigured
 
-MIN_SQLITE = (3, 35, 0)      # UPDATE … FROM, RETURNING
-FILES_KEPT = 256             # of its own, beside one a connection
+MIN_SQLITE = (3, 35, 0)  # UPDATE … FROM, RETURNING
+FILES_KEPT = 256  # of its own, beside one a connection
 CLOCK_STEP_S = 300
 
 
@@ -27,7 +27,9 @@ def versions(installation: Installation, hub_pid: int | None) -> Iterator[Verdic
     yield Verdict("Python", OK, python)
     if sqlite3.sqlite_version_info < MIN_SQLITE:
         yield Verdict(
-            "SQLite", WRONG, f"{sqlite3.sqlite_version} is too old",
+            "SQLite",
+            WRONG,
+            f"{sqlite3.sqlite_version} is too old",
             f"use a Python whose SQLite is {'.'.join(map(str, MIN_SQLITE))} or newer",
         )
     else:
@@ -40,13 +42,17 @@ def clock(installation: Installation, hub_pid: int | None) -> Iterator[Verdict]:
     newest = _newest_message_s(installation)
     if now.year < 2026:
         yield Verdict(
-            "clock", WRONG, f"says {now:%Y-%m-%d}, which is past",
+            "clock",
+            WRONG,
+            f"says {now:%Y-%m-%d}, which is past",
             "set the clock, and keep it with NTP (timedatectl set-ntp true)",
         )
     elif newest - time.time() > CLOCK_STEP_S:
         behind = int(newest - time.time())
         yield Verdict(
-            "clock", WRONG, f"is {behind} s behind the newest message of the ledger: it was set back",
+            "clock",
+            WRONG,
+            f"is {behind} s behind the newest message of the ledger: it was set back",
             "set the clock, and keep it with NTP (timedatectl set-ntp true)",
         )
     else:
@@ -75,7 +81,9 @@ def open_files(installation: Installation, hub_pid: int | None) -> Iterator[Verd
     limit, whose = _limit(hub_pid)
     if limit < wanted:
         yield Verdict(
-            "open files", WARNING, f"{whose} may open {limit}, the sources together take up to {wanted - FILES_KEPT} connections",
+            "open files",
+            WARNING,
+            f"{whose} may open {limit}, the sources together take up to {wanted - FILES_KEPT} connections",
             f"LimitNOFILE={wanted} in the systemd unit (or ulimit -n {wanted}), or lower max_connections",
         )
     else:
@@ -104,5 +112,5 @@ def mappings(installation: Installation, hub_pid: int | None) -> Iterator[Verdic
     for mistake in route_mistakes(installation, registry):
         yield Verdict("mappings", WRONG, mistake.sentence, "name a rewriting that there is, or install its module")
     yield Verdict(
-        "mappings", OK, f"{counted(len(registry.names()), 'translation')}, {counted(len(registry.rewrites), 'rewriting')}",
+        "mappings", OK, f"{counted(len(registry.names()), 'translation')}, {counted(len(registry.rewrites), 'rewriting')}"
     )

@@ -44,7 +44,9 @@ def _answered(name: str, listen: str) -> Verdict:
     code = _connect(_reachable(listen))
     if code:
         return Verdict(
-            name, WRONG, f"the hub runs, and {listen} is not answered ({code})",
+            name,
+            WRONG,
+            f"the hub runs, and {listen} is not answered ({code})",
             "restart the hub; its log says why it does not listen",
         )
     return Verdict(name, OK, f"{listen} is answered")
@@ -68,9 +70,10 @@ def readiness(installation: Installation, hub_pid: int | None) -> Iterator[Verdi
     if hub_pid is None or port == 0 or web.tls_client_ca_file is not None:
         return
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE       # its certificate is examined below
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # its certificate is examined below
     connection = (
-        http.client.HTTPSConnection(host, port, timeout=CONNECT_S * 2, context=context) if web.tls_cert_file is not None
+        http.client.HTTPSConnection(host, port, timeout=CONNECT_S * 2, context=context)
+        if web.tls_cert_file is not None
         else http.client.HTTPConnection(host, port, timeout=CONNECT_S * 2)
     )
     try:
@@ -78,7 +81,7 @@ def readiness(installation: Installation, hub_pid: int | None) -> Iterator[Verdi
         status = connection.getresponse().status
     except (OSError, http.client.HTTPException) as error:
         yield Verdict(
-            "readiness", WRONG, f"/readyz gives no answer ({type(error).__name__})", "restart the hub; its log says what ails it",
+            "readiness", WRONG, f"/readyz gives no answer ({type(error).__name__})", "restart the hub; its log says what ails it"
         )
         return
     finally:
@@ -87,7 +90,9 @@ def readiness(installation: Installation, hub_pid: int | None) -> Iterator[Verdi
         yield Verdict("readiness", OK, "the hub takes messages")
     else:
         yield Verdict(
-            "readiness", WRONG, f"/readyz answers {status}: the hub cannot take messages",
+            "readiness",
+            WRONG,
+            f"/readyz answers {status}: the hub cannot take messages",
             "curl /readyz says which part is missing",
         )
 
@@ -102,7 +107,9 @@ def destinations(installation: Installation, hub_pid: int | None) -> Iterator[Ve
             name = f"destination {section.name}"
             if code:
                 yield Verdict(
-                    name, WARNING, f"{section.connect} takes no connection ({code}): its deliveries wait",
+                    name,
+                    WARNING,
+                    f"{section.connect} takes no connection ({code}): its deliveries wait",
                     "is the receiving application running, and is a firewall between?",
                 )
             else:
@@ -113,7 +120,7 @@ def certificates(installation: Installation, hub_pid: int | None) -> Iterator[Ve
     """Certificates load, fit their keys, and last."""
     for mistake in tls_mistakes(installation):
         yield Verdict(
-            "certificates", WRONG, mistake.sentence, "a PEM certificate and its own key, both readable by the user of the hub",
+            "certificates", WRONG, mistake.sentence, "a PEM certificate and its own key, both readable by the user of the hub"
         )
     configuration = installation.configuration
     seen: set[Path] = set()
@@ -156,7 +163,7 @@ def _split(address: str) -> tuple[str, int]:
 def _reachable(listen: str) -> str:
     """The address to call for one to listen on: `0.0.0.0` is called on loopback."""
     host, port = _split(listen)
-    called = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)      # noqa: S104 - compared, not bound
+    called = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
     return f"{called}:{port}"
 
 

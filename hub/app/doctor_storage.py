@@ -31,7 +31,9 @@ def folders(installation: Installation, hub_pid: int | None) -> Iterator[Verdict
                 yield Verdict(name, WARNING, f"{folder} does not exist yet", "run or db upgrade makes it")
             else:
                 yield Verdict(
-                    name, WARNING, f"{folder} does not exist, and this user cannot make it in {above}",
+                    name,
+                    WARNING,
+                    f"{folder} does not exist, and this user cannot make it in {above}",
                     "mkdir it, owned by the user of the hub; a systemd unit's StateDirectory does so",
                 )
             continue
@@ -39,7 +41,7 @@ def folders(installation: Installation, hub_pid: int | None) -> Iterator[Verdict
             yield Verdict(name, WRONG, f"{folder} is not a folder", "name another in the configuration")
         elif not os.access(folder, os.W_OK | os.X_OK):
             yield Verdict(
-                name, WRONG, f"{folder} cannot be written by this user", "run as the user of the hub, or chown it to that user",
+                name, WRONG, f"{folder} cannot be written by this user", "run as the user of the hub, or chown it to that user"
             )
         elif folder.stat().st_mode & 0o007:
             yield Verdict(name, WRONG, f"{folder} is open to every user of this machine", f"chmod o= {folder}")
@@ -111,14 +113,16 @@ def database(installation: Installation, hub_pid: int | None) -> Iterator[Verdic
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorname", None) or type(error).__name__
         yield Verdict(
-            "database", WRONG, f"{path} cannot be read ({code})", "run as the user of the hub; if it is damaged, restore a copy",
+            "database", WRONG, f"{path} cannot be read ({code})", "run as the user of the hub; if it is damaged, restore a copy"
         )
         return
     wal = path.with_name(f"{path.name}-wal")
     size = wal.stat().st_size if wal.exists() else 0
     if size > LARGE_WAL_BYTES:
         yield Verdict(
-            "write-ahead log", WARNING, f"{size >> 20} MB",
+            "write-ahead log",
+            WARNING,
+            f"{size >> 20} MB",
             "something reads the database without end (a backup, sqlite3 left open): end it",
         )
     else:
@@ -131,7 +135,9 @@ def _schema(version: str) -> Verdict:
     if version > HEAD:
         return Verdict("schema", WRONG, f"{version} is newer than this version's {HEAD}", "install the newer version again")
     return Verdict(
-        "schema", WRONG, f"{version or 'none'}, this version needs {HEAD}",
+        "schema",
+        WRONG,
+        f"{version or 'none'}, this version needs {HEAD}",
         "stop the hub, copy the database, vaguemestre db upgrade",
     )
 
@@ -145,13 +151,13 @@ def _integrity(connection: sqlite3.Connection, path: Path) -> Verdict:
     except sqlite3.OperationalError as error:
         if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_INTERRUPT:
             return Verdict(
-                "integrity", OK, f"nothing found in {QUICK_CHECK_S:.0f} s; the database is too large to check it whole here",
+                "integrity", OK, f"nothing found in {QUICK_CHECK_S:.0f} s; the database is too large to check it whole here"
             )
         raise
     finally:
         connection.set_progress_handler(None, 0)
     if row is None or row[0] != "ok":
         return Verdict(
-            "integrity", WRONG, f"{path} is damaged", "stop the hub, keep a copy of the folder, restore the last good copy",
+            "integrity", WRONG, f"{path} is damaged", "stop the hub, keep a copy of the folder, restore the last good copy"
         )
     return Verdict("integrity", OK, f"{path.stat().st_size >> 20} MB, whole")

@@ -46,7 +46,7 @@ class Hub:
 
     def __init__(self, installation: Installation) -> None:
         self.installation = installation
-        self.failed = asyncio.Event()        # the store broke: end the process, let it be started again
+        self.failed = asyncio.Event()  # the store broke: end the process, let it be started again
         self.store: SqliteStore
         self.sources: list[MllpSource] = []
         self.web: Any = None
@@ -78,12 +78,25 @@ class Hub:
         self._ready["store"] = True
         self._make_dispatchers(recent)
         self.router = Router(
-            store=self.store, registry=self.registry, graph=installed.graph, site=installed.site, recent=recent, bell=self.bell, held=self._held,
-            takers=self._by_name, pressed=lambda: self.receiver.pressed,
+            store=self.store,
+            registry=self.registry,
+            graph=installed.graph,
+            site=installed.site,
+            recent=recent,
+            bell=self.bell,
+            held=self._held,
+            takers=self._by_name,
+            pressed=lambda: self.receiver.pressed,
         )
         self.receiver = Receiver(
-            store=self.store, registry=self.registry, graph=installed.graph, site=installed.site, recent=recent, meters=self.meters,
-            on_kept=self.router.feed, dedupe_window_s=installed.configuration.hub.dedupe_window_days * 86_400,
+            store=self.store,
+            registry=self.registry,
+            graph=installed.graph,
+            site=installed.site,
+            recent=recent,
+            meters=self.meters,
+            on_kept=self.router.feed,
+            dedupe_window_s=installed.configuration.hub.dedupe_window_days * 86_400,
         )
         self.operations = Operations(self.store, installed.graph, self.registry, installed.site, self.bell)
         await self._listen()
@@ -100,8 +113,14 @@ class Hub:
         self.tickets = Tickets()
         section = self.installation.configuration.web
         services = Services(
-            store=self.store, operations=self.operations, site=self.installation.site, ready=self.ready, metrics=self.metrics,
-            submit_hl7=self._submit, tickets=self.tickets, version=VERSION,
+            store=self.store,
+            operations=self.operations,
+            site=self.installation.site,
+            ready=self.ready,
+            metrics=self.metrics,
+            submit_hl7=self._submit,
+            tickets=self.tickets,
+            version=VERSION,
         )
 
         def app() -> Any:
@@ -110,8 +129,11 @@ class Hub:
             return create_app(services)
 
         self.web = WebServer(
-            app, section.listen, tls_cert_file=absolute(self.installation, section.tls_cert_file),
-            tls_key_file=absolute(self.installation, section.tls_key_file), tls_client_ca_file=absolute(self.installation, section.tls_client_ca_file),
+            app,
+            section.listen,
+            tls_cert_file=absolute(self.installation, section.tls_cert_file),
+            tls_key_file=absolute(self.installation, section.tls_key_file),
+            tls_client_ca_file=absolute(self.installation, section.tls_client_ca_file),
         )
         await self.web.start()
         self._ready["web"] = True
@@ -128,8 +150,11 @@ class Hub:
         if mistakes:
             raise ConfigurationRefused(mistakes)
         self.workshop = Workshop(
-            Bench("hub.app.mapping_worker:build", folder), Limits(section.workers, section.time_s, section.memory_mb),
-            lambda reason: self.meters.workers_recycled.labels("served its time" if reason == "served its time" else "broke a limit").inc(),
+            Bench("hub.app.mapping_worker:build", folder),
+            Limits(section.workers, section.time_s, section.memory_mb),
+            lambda reason: self.meters.workers_recycled.labels(
+                "served its time" if reason == "served its time" else "broke a limit"
+            ).inc(),
         )
 
     def _recover(self, tx: Transaction) -> None:
@@ -140,7 +165,9 @@ class Hub:
     async def _listen(self) -> None:
         budget = InflightBudget(self.installation.configuration.hub.max_inflight_bytes)
         for section in self.installation.configuration.source:
-            source = MllpSource(self._source_options(section), self.receiver.receive, on_refused=self._frame_refused, budget=budget)
+            source = MllpSource(
+                self._source_options(section), self.receiver.receive, on_refused=self._frame_refused, budget=budget
+            )
             await source.start()
             self.sources.append(source)
 
@@ -148,11 +175,21 @@ class Hub:
         host, _, port = section.listen.rpartition(":")
         tls = None
         if section.tls_cert_file is not None and section.tls_key_file is not None:
-            tls = TlsServerOptions(self._file(section.tls_cert_file), self._file(section.tls_key_file), self._file(section.tls_client_ca_file))
+            tls = TlsServerOptions(
+                self._file(section.tls_cert_file), self._file(section.tls_key_file), self._file(section.tls_client_ca_file)
+            )
         return MllpSourceOptions(
-            section.name, host.strip("[]"), int(port), tls=tls, tls_client_names=tuple(section.tls_client_names), peers=tuple(section.peers),
-            max_frame_bytes=section.max_frame_bytes, max_connections=section.max_connections, max_pipelined=section.max_pipelined,
-            idle_timeout_s=section.idle_timeout_s, frame_timeout_s=section.frame_timeout_s,
+            section.name,
+            host.strip("[]"),
+            int(port),
+            tls=tls,
+            tls_client_names=tuple(section.tls_client_names),
+            peers=tuple(section.peers),
+            max_frame_bytes=section.max_frame_bytes,
+            max_connections=section.max_connections,
+            max_pipelined=section.max_pipelined,
+            idle_timeout_s=section.idle_timeout_s,
+            frame_timeout_s=section.frame_timeout_s,
         )
 
     def _file(self, path: Path | None) -> str:
@@ -163,12 +200,24 @@ class Hub:
         tls = None
         if section.tls:
             tls = TlsClientOptions(
-                self._file(section.tls_ca_file), self._file(section.tls_cert_file), self._file(section.tls_key_file), section.tls_server_name,
+                self._file(section.tls_ca_file),
+                self._file(section.tls_cert_file),
+                self._file(section.tls_key_file),
+                section.tls_server_name,
             )
-        return MllpDestination(MllpDestinationOptions(
-            section.name, host.strip("[]"), int(port), tls=tls, connections=section.connections, in_flight=section.in_flight,
-            connect_timeout_s=section.connect_timeout_s, ack_timeout_s=section.ack_timeout_s, lenient_msa=section.lenient_msa,
-        ))
+        return MllpDestination(
+            MllpDestinationOptions(
+                section.name,
+                host.strip("[]"),
+                int(port),
+                tls=tls,
+                connections=section.connections,
+                in_flight=section.in_flight,
+                connect_timeout_s=section.connect_timeout_s,
+                ack_timeout_s=section.ack_timeout_s,
+                lenient_msa=section.lenient_msa,
+            )
+        )
 
     def _make_dispatchers(self, recent: Recent) -> None:
         graph, site = self.installation.graph, self.installation.site
@@ -202,9 +251,17 @@ class Hub:
         refusal = Unreadable(at="MSH", sentence=f"the message could not be taken whole ({reason})")
         from datetime import UTC, datetime
 
-        return Answer(acknowledgement(
-            message, code="AE", control_id=f"{self.store.next_id():016X}", at=datetime.now(UTC), site=self.installation.site, refusal=refusal,
-        ), close=True)
+        return Answer(
+            acknowledgement(
+                message,
+                code="AE",
+                control_id=f"{self.store.next_id():016X}",
+                at=datetime.now(UTC),
+                site=self.installation.site,
+                refusal=refusal,
+            ),
+            close=True,
+        )
 
     async def _submit(self, body: bytes, origin: Origin) -> Answer:
         self._http_n += 1

@@ -24,7 +24,7 @@ class DataFolderLock:
     """
 
     def __init__(self, data_dir: Path) -> None:
-        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)      # patients' data: its owner's only
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)  # patients' data: its owner's only
         self._fd = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         for attempt in (1, 2, 3):
             try:
@@ -32,11 +32,11 @@ class DataFolderLock:
                 break
             except OSError:
                 if attempt < 3:
-                    time.sleep(0.02)         # `running_hub` holds it for an instant while it looks
+                    time.sleep(0.02)  # `running_hub` holds it for an instant while it looks
                     continue
                 os.close(self._fd)
                 raise DataFolderInUse(
-                    f"another vaguemestre runs on {data_dir}: stop it first, or give this one its own data_dir",
+                    f"another vaguemestre runs on {data_dir}: stop it first, or give this one its own data_dir"
                 ) from None
         os.truncate(self._fd, 0)
         os.write(self._fd, str(os.getpid()).encode())

@@ -48,7 +48,15 @@ _OPEN = ("QUEUED", "WAITING", "SENDING", "UNSURE")
 
 
 def list_messages(
-    installation: Installation, *, state: str, source: str, type_: str, control_id: str, since: str, limit: int, after: str,
+    installation: Installation,
+    *,
+    state: str,
+    source: str,
+    type_: str,
+    control_id: str,
+    since: str,
+    limit: int,
+    after: str,
     as_json: bool,
 ) -> int:
     """Print one page, newest first; `--json` is the answer of `GET /api/v1/messages`."""
@@ -64,8 +72,13 @@ def list_messages(
         remark(f"--since: {since!r} must be like 30m, 2h, 3d, or an instant such as 2026-11-24T08:00:00Z")
         return 2
     wanted = MessageFilter(
-        control_id=control_id, source=source, type=type_, state=MessageState(state.upper()) if state else None, since=since_us,
-        after=int(after) if after else None, limit=limit,
+        control_id=control_id,
+        source=source,
+        type=type_,
+        state=MessageState(state.upper()) if state else None,
+        since=since_us,
+        after=int(after) if after else None,
+        limit=limit,
     )
     try:
         with opened(installation, read_only=True) as store:
@@ -80,12 +93,23 @@ def list_messages(
         return 0
     zone = installation.site.timezone
     if is_narrow():
-        print_table(("STATE", "RECEIVED", "MESSAGE"), [
-            (item["state"], local_time(item["received_at"], zone), "\n".join(filter(None, (
-                f"{item['type']} {item['control_id']} from {item['source']}", _deliveries_cell(item), item["id"],
-            ))))
-            for item in page["items"]
-        ], whole=(0, 1))
+        print_table(
+            ("STATE", "RECEIVED", "MESSAGE"),
+            [
+                (
+                    item["state"],
+                    local_time(item["received_at"], zone),
+                    "\n".join(
+                        filter(
+                            None,
+                            (f"{item['type']} {item['control_id']} from {item['source']}", _deliveries_cell(item), item["id"]),
+                        )
+                    ),
+                )
+                for item in page["items"]
+            ],
+            whole=(0, 1),
+        )
     else:
         _print_wide(page["items"], zone)
     if page["after"] is not None:
@@ -94,13 +118,22 @@ def list_messages(
 
 
 def _print_wide(items: Sequence[Json], zone: tzinfo) -> None:
-    print_table(("STATE", "RECEIVED", "TYPE", "CONTROL ID", "SOURCE", "DELIVERIES", "MESSAGE"), [
-        (
-            item["state"], local_time(item["received_at"], zone), item["type"], item["control_id"], item["source"],
-            _deliveries_cell(item), item["id"],
-        )
-        for item in items
-    ], whole=(0, 1, 6))
+    print_table(
+        ("STATE", "RECEIVED", "TYPE", "CONTROL ID", "SOURCE", "DELIVERIES", "MESSAGE"),
+        [
+            (
+                item["state"],
+                local_time(item["received_at"], zone),
+                item["type"],
+                item["control_id"],
+                item["source"],
+                _deliveries_cell(item),
+                item["id"],
+            )
+            for item in items
+        ],
+        whole=(0, 1, 6),
+    )
 
 
 def show_message(installation: Installation, message_id: str, *, as_json: bool) -> int:
@@ -171,7 +204,7 @@ def _story(item: Json, zone: tzinfo) -> list[str]:
         mapping = f", rewritten by {delivery['mapping']}" if delivery["mapping"] else ""
         again = ", again" if delivery["replay_of"] else ""
         lines.append(
-            f"  ──▶ {destination_name(delivery['destination'])}  {delivery['state']}{mapping}{again}  ({delivery['id']})",
+            f"  ──▶ {destination_name(delivery['destination'])}  {delivery['state']}{mapping}{again}  ({delivery['id']})"
         )
         for attempt in delivery["attempt_list"]:
             error = f": {attempt['error']}" if attempt["error"] else ""
@@ -185,7 +218,7 @@ def _story(item: Json, zone: tzinfo) -> list[str]:
         for receipt in delivery["receipts"]:
             verdict = "positive" if receipt["positive"] else "negative"
             lines.append(
-                f"        {local_time(receipt['at'], zone)} receipt {receipt['kind']} {verdict} {receipt['code'] or ''}".rstrip(),
+                f"        {local_time(receipt['at'], zone)} receipt {receipt['kind']} {verdict} {receipt['code'] or ''}".rstrip()
             )
     return [*lines, *_next(item)]
 
@@ -224,7 +257,7 @@ def replay(installation: Installation, message_id: str, destinations: Sequence[s
             kinds = [name.partition(":")[0] for name in wanted]
 
             operations = partial(
-                Operations, graph=installation.graph, registry=registry, site=installation.site, bell=LocalBell(),
+                Operations, graph=installation.graph, registry=registry, site=installation.site, bell=LocalBell()
             )
 
             def again(tx: Transaction) -> list[str]:

@@ -15,7 +15,7 @@ from hub.app.config import Installation
 from hub.model import log
 from hub.model.crash_points import arm
 
-SWITCH_S = 0.0002            # the writer thread gets the interpreter back quickly after each statement
+SWITCH_S = 0.0002  # the writer thread gets the interpreter back quickly after each statement
 
 
 def run_hub(installation: Installation) -> int:
@@ -35,14 +35,21 @@ def run_hub(installation: Installation) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         await hub.start()
-        log.event("hub.listening", seconds=round(time.perf_counter() - began, 3), pid=os.getpid(), environment=installation.site.environment,
-                  count=len(hub.sources))
+        log.event(
+            "hub.listening",
+            seconds=round(time.perf_counter() - began, 3),
+            pid=os.getpid(),
+            environment=installation.site.environment,
+            count=len(hub.sources),
+        )
         await hub.start_web()
         gc.collect()
-        gc.freeze()                  # what the start made stays: collecting looks only at what messages leave behind
+        gc.freeze()  # what the start made stays: collecting looks only at what messages leave behind
         gc.set_threshold(20_000, 20, 50)
         log.event("hub.ready", seconds=round(time.perf_counter() - began, 3), url=hub.web.url)
-        await asyncio.wait({asyncio.ensure_future(stop.wait()), asyncio.ensure_future(hub.failed.wait())}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(
+            {asyncio.ensure_future(stop.wait()), asyncio.ensure_future(hub.failed.wait())}, return_when=asyncio.FIRST_COMPLETED
+        )
         log.event("hub.stopping", reason="broken store" if hub.failed.is_set() else "signal")
         await hub.stop()
         return 1 if hub.failed.is_set() else 0

@@ -18,12 +18,19 @@ from hub.app.terminal import counted, printable, remark
 from hub.formats.er7 import Segment, read
 from hub.model.refusals import MessageRefused, Misconfigured
 
-MANY = 5                     # from so many files on, a terminal shows how far it is
+MANY = 5  # from so many files on, a terminal shows how far it is
 _TEXT_CHARACTERS = 300
 
 
 def send_files(
-    files: Sequence[Path], to: str, *, tls: bool, ca: Path | None, cert: Path | None, key: Path | None, timeout_s: float,
+    files: Sequence[Path],
+    to: str,
+    *,
+    tls: bool,
+    ca: Path | None,
+    cert: Path | None,
+    key: Path | None,
+    timeout_s: float,
     quiet: bool,
 ) -> int:
     """Send every message of `files` in order (`-` is standard input) and print its answer.
@@ -36,10 +43,14 @@ def send_files(
         return 2
     host, _, port = to.rpartition(":")
     options = MllpDestinationOptions(
-        "send", host.strip("[]"), int(port), ack_timeout_s=timeout_s, connect_timeout_s=min(timeout_s, 10.0),
+        "send",
+        host.strip("[]"),
+        int(port),
+        ack_timeout_s=timeout_s,
+        connect_timeout_s=min(timeout_s, 10.0),
         tls=TlsClientOptions(*(str(path or "") for path in (ca, cert, key))) if tls or ca or cert else None,
     )
-    set_up_logging(level=logging.CRITICAL)           # what the connection would log is told in sentences here
+    set_up_logging(level=logging.CRITICAL)  # what the connection would log is told in sentences here
     sending = _Sending(files, options, to, quiet=quiet)
     try:
         asyncio.run(sending.run())
@@ -54,7 +65,7 @@ class _Sending:
 
     def __init__(self, files: Sequence[Path], options: MllpDestinationOptions, to: str, *, quiet: bool) -> None:
         self._files, self._options, self._to, self._quiet = files, options, to, quiet
-        self._several: dict[str, int] = {}       # messages of each file read so far
+        self._several: dict[str, int] = {}  # messages of each file read so far
         self._accepted = self._failed = 0
         self._gave_up = False
         self._progress: Any = None
@@ -73,7 +84,7 @@ class _Sending:
             await self._run()
 
     async def _run(self) -> None:
-        async with aclosing(send_messages(self._options, self._contents())) as results:      # type: ignore[type-var]
+        async with aclosing(send_messages(self._options, self._contents())) as results:  # type: ignore[type-var]
             async for sent in results:
                 self._tell(sent)
                 if sent.code == "PeerUnavailable":

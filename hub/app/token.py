@@ -27,7 +27,7 @@ def create(installation: Installation, *, name: str, role: str, rpps: str, fines
 
     def make(tx: Transaction) -> str:
         secret = tokens.create(
-            tx, name=name, role=Role(role), next_id=store.next_id, now_us=store.now_us(), masked=masked, rpps=rpps, finess=finess,
+            tx, name=name, role=Role(role), next_id=store.next_id, now_us=store.now_us(), masked=masked, rpps=rpps, finess=finess
         )
         audit(tx, store, "token.create", f"token/{name.strip()}", role=role, masked=masked)
         return secret
@@ -57,7 +57,12 @@ def list_all(installation: Installation, *, as_json: bool = False) -> int:
         return failed(error)
     items = [
         {
-            "name": name, "role": role, "rpps": rpps, "finess": finess, "masked": bool(masked), "created_at": instant(created),
+            "name": name,
+            "role": role,
+            "rpps": rpps,
+            "finess": finess,
+            "masked": bool(masked),
+            "created_at": instant(created),
             "revoked_at": instant(revoked),
         }
         for name, role, rpps, finess, masked, created, revoked in rows
@@ -69,13 +74,21 @@ def list_all(installation: Installation, *, as_json: bool = False) -> int:
         print("No token yet: vaguemestre token create --name NAME --role ROLE makes one.")
         return 0
     zone = installation.site.timezone
-    print_table(("NAME", "ROLE", "RPPS", "FINESS", "MASKED", "CREATED", "REVOKED"), [
-        (
-            item["name"], item["role"], item["rpps"] or "", item["finess"] or "", "yes" if item["masked"] else "",
-            local_time(item["created_at"], zone), local_time(item["revoked_at"], zone),
-        )
-        for item in items
-    ])
+    print_table(
+        ("NAME", "ROLE", "RPPS", "FINESS", "MASKED", "CREATED", "REVOKED"),
+        [
+            (
+                item["name"],
+                item["role"],
+                item["rpps"] or "",
+                item["finess"] or "",
+                "yes" if item["masked"] else "",
+                local_time(item["created_at"], zone),
+                local_time(item["revoked_at"], zone),
+            )
+            for item in items
+        ],
+    )
     return 0
 
 

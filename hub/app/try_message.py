@@ -27,7 +27,7 @@ from hub.store import Transaction
 
 Json = dict[str, Any]
 
-START_S = 40.0               # a mapping worker's start, beside the time that it may take
+START_S = 40.0  # a mapping worker's start, beside the time that it may take
 _CHANGES_SHOWN = 12
 
 
@@ -137,12 +137,18 @@ class _Tried:
         states = {d["state"] for d in item["deliveries"]}
         return {
             "ok": item["ack"]["code"] == "AA" and item["state"] != "SET_ASIDE" and not states & {"DEAD", "REFUSED"},
-            "source": self._source, "type": item["type"], "control_id": item["control_id"], "size": item["size"],
+            "source": self._source,
+            "type": item["type"],
+            "control_id": item["control_id"],
+            "size": item["size"],
             "ack": [line.decode("utf-8", "replace") for line in answer.body.split(b"\r") if line],
-            "state": item["state"], "error": item["ack"]["error"], "findings": item["findings"],
+            "state": item["state"],
+            "error": item["ack"]["error"],
+            "findings": item["findings"],
             "structure": f"{structure.name}@{structure.version}" if structure is not None else None,
             "routes": self._routes(message, taken=item["state"] != "REFUSED"),
-            "deliveries": item["deliveries"], "record": record,
+            "deliveries": item["deliveries"],
+            "record": record,
         }
 
     async def _settled(self, hub: _TryHub) -> Json:
@@ -166,7 +172,8 @@ class _Tried:
             return []
         return [
             {"when": str(route.when), "to": list(route.to), "mapping": route.mapping or None}
-            for route in self._installation.graph.routes if route.source == self._source and route.when.holds(message)
+            for route in self._installation.graph.routes
+            if route.source == self._source and route.when.holds(message)
         ]
 
     def _would_send(self, body: bytes) -> Json:
@@ -200,7 +207,8 @@ def _record(tx: Transaction) -> Json:
     contents: dict[int, Json] = {
         resource_id: {"content_type": content_type, "size": size, "encoding": encoding}
         for resource_id, content_type, size, encoding in tx.rows(
-            "SELECT resource_id, content_type, size, encoding FROM binary_content")
+            "SELECT resource_id, content_type, size, encoding FROM binary_content"
+        )
     }
     places: dict[int, list[str]] = {}
     mapping = None
@@ -226,7 +234,7 @@ def _record(tx: Transaction) -> Json:
 def _told(found: Json, installation: Installation) -> list[str]:
     lines = [
         f"{found['type'] or 'Unreadable'}, control id {found['control_id'] or '-'}, {found['size']} bytes, "
-        f"as if from {found['source']}",
+        f"as if from {found['source']}"
     ]
     lines += ["", "Answer" if found["ack"] else "Answer: none is owed", *(f"  {segment}" for segment in found["ack"])]
     if found["error"]:
@@ -266,5 +274,3 @@ def _resource(resource: Json) -> str:
     document = f", {content['content_type']}, {content['size']} bytes" if content else ""
     status = f", {resource['status']}" if resource["status"] else ""
     return f"{resource['type']}{status}{document}  from {', '.join(resource['from'])}"
-
-

@@ -65,7 +65,9 @@ class KeptMessages:
 class ApplicationCarrier:
     """To another application, through its adapter."""
 
-    def __init__(self, spec: DestinationSpec, destination: Destination, messages: KeptMessages, registry: Registry, workshop: Workshop) -> None:
+    def __init__(
+        self, spec: DestinationSpec, destination: Destination, messages: KeptMessages, registry: Registry, workshop: Workshop
+    ) -> None:
         self._spec, self._destination, self._messages = spec, destination, messages
         self._registry, self._workshop = registry, workshop
         self.in_flight = destination.in_flight
@@ -119,7 +121,12 @@ class RecordCarrier:
         row = tx.row("SELECT patient_id FROM message WHERE id = ?", head.message_id)
         patient_id = row[0] if row is not None else None
         apply(
-            tx, change, patient_id=patient_id, message_id=head.message_id, source=head.source, next_id=self._store.next_id,
+            tx,
+            change,
+            patient_id=patient_id,
+            message_id=head.message_id,
+            source=head.source,
+            next_id=self._store.next_id,
             now_us=self._store.now_us(),
         )
 
@@ -127,7 +134,7 @@ class RecordCarrier:
 def with_cr(body: bytes) -> bytes:
     """The message with CR between segments; one that has CR already is left as it is."""
     lf, cr = body.find(b"\n"), body.find(b"\r")
-    if lf < 0 or (0 <= cr < lf and body[cr + 1:cr + 2] != b"\n"):
+    if lf < 0 or (0 <= cr < lf and body[cr + 1 : cr + 2] != b"\n"):
         return body
     return body.replace(b"\r\n", b"\r") if 0 <= cr < lf else body.replace(b"\n", b"\r")
 

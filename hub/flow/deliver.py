@@ -24,8 +24,8 @@ from hub.model.refusals import DeliveryFailed, HubError, NoAnswer, PeerBusy, Pee
 from hub.model.states import DeliveryEvent
 from hub.store import BlobDamaged, ReadTooLong, Store, StoreUnavailable, Transaction
 
-LANES_AT_ONCE = 64               # claimed in one transaction
-LANES_HELD = 256                 # and owned at any moment
+LANES_AT_ONCE = 64  # claimed in one transaction
+LANES_HELD = 256  # and owned at any moment
 LEASE_S = 60.0
 
 
@@ -54,15 +54,23 @@ class Dispatcher:
     """Deliveries of one destination. `run` ends when `stop` was called and what is in flight has ended."""
 
     def __init__(
-        self, spec: DestinationSpec, carrier: Carrier, *, store: Store, bell: LocalBell, owner: str, meters: Meters, sweep_s: float = 5.0,
+        self,
+        spec: DestinationSpec,
+        carrier: Carrier,
+        *,
+        store: Store,
+        bell: LocalBell,
+        owner: str,
+        meters: Meters,
+        sweep_s: float = 5.0,
     ) -> None:
         self.spec, self._carrier, self._store, self._bell = spec, carrier, store, bell
         self._owner, self._meters, self._sweep_s = owner, meters, sweep_s
         self._ready: list[tuple[int, Head]] = []
-        self._held = 0                       # lanes owned: ready, in flight, or waiting for their mark
-        self._due: list[tuple[str, int]] = []    # lanes whose pause is over by the monotonic clock, and that pause's end
-        self._active = 0                     # deliveries under way
-        self._more_waits = True              # the ledger may hold lanes that could be claimed
+        self._held = 0  # lanes owned: ready, in flight, or waiting for their mark
+        self._due: list[tuple[str, int]] = []  # lanes whose pause is over by the monotonic clock, and that pause's end
+        self._active = 0  # deliveries under way
+        self._more_waits = True  # the ledger may hold lanes that could be claimed
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._marks = store.bulk(self._mark_all, at_most=LANES_AT_ONCE)
@@ -76,7 +84,7 @@ class Dispatcher:
                 except StoreUnavailable as error:
                     log.event("deliver.store_unavailable", level="warning", destination=self.spec.name, reason=error.code)
                     await asyncio.sleep(0.5)
-                except Exception as error:       # deliveries wait in the ledger: they are tried again, not forgotten
+                except Exception as error:  # deliveries wait in the ledger: they are tried again, not forgotten
                     log.event("deliver.claim_failed", level="error", destination=self.spec.name, error=type(error).__name__)
                     await asyncio.sleep(1.0)
         finally:
@@ -136,7 +144,13 @@ class Dispatcher:
             tx.run_many("UPDATE lane SET not_before = 0 WHERE key = ? AND not_before = ? AND owner IS NULL", due)
         now = self._store.now_us()
         heads = deliveries.claim(
-            tx, self.spec.name, owner=self._owner, epoch=self._store.next_id(), now=now, lease_until=now + int(LEASE_S * 1e6), at_most=at_most,
+            tx,
+            self.spec.name,
+            owner=self._owner,
+            epoch=self._store.next_id(),
+            now=now,
+            lease_until=now + int(LEASE_S * 1e6),
+            at_most=at_most,
         )
         if self.spec.on_unsure != "hold":
             return heads
@@ -164,7 +178,8 @@ class Dispatcher:
             while True:
                 try:
                     return await self._store.write(
-                        lambda tx: deliveries.give_back(tx, heads, owner=self._owner, now=self._store.now_us()))
+                        lambda tx: deliveries.give_back(tx, heads, owner=self._owner, now=self._store.now_us())
+                    )
                 except StoreUnavailable as error:
                     log.event("deliver.store_unavailable", level="warning", destination=self.spec.name, reason=error.code)
                 if self._stopping:
@@ -203,20 +218,32 @@ class Dispatcher:
         except (DeliveryFailed, TranslationFailed, BlobDamaged, StoreUnavailable, ReadTooLong) as error:
             return self._failed(head, error, started)
         except Exception as error:
-            log.event("deliver.failed", level="error", destination=self.spec.name, delivery_id=head.id, error=type(error).__name__)
+            log.event(
+                "deliver.failed", level="error", destination=self.spec.name, delivery_id=head.id, error=type(error).__name__
+            )
             return self._failed(head, TranslationFailed(f"the hub failed on this delivery ({type(error).__name__})"), started)
         if self.breaker.reason:
             self._closed()
         self.breaker.answered()
         reference = carried.reference
         return Outcome(
-            head, DeliveryEvent.DELIVER, started, self._store.now_us(), answer=reference.answer, external_ref=reference.external_ref, also=carried.also,
+            head,
+            DeliveryEvent.DELIVER,
+            started,
+            self._store.now_us(),
+            answer=reference.answer,
+            external_ref=reference.external_ref,
+            also=carried.also,
         )
 
     def _failed(self, head: Head, error: HubError, started: int) -> Outcome:
         now = self._store.now_us()
         outcome = Outcome(
-            head, DeliveryEvent.FAIL_FOR_NOW, started, now, error=f"{error.code}: {error.sentence}"[:500],
+            head,
+            DeliveryEvent.FAIL_FOR_NOW,
+            started,
+            now,
+            error=f"{error.code}: {error.sentence}"[:500],
             answer=error.answer if isinstance(error, DeliveryFailed) else b"",
         )
         if isinstance(error, PeerUnavailable):
@@ -279,18 +306,30 @@ class Dispatcher:
 
     def _filed(self, outcome: Outcome, result: Marked | BaseException) -> None:
         if isinstance(result, StoreUnavailable):
-            asyncio.get_running_loop().call_later(0.2, self._file, outcome)      # the end is known; only the disk is not ready
+            asyncio.get_running_loop().call_later(0.2, self._file, outcome)  # the end is known; only the disk is not ready
             return
         if isinstance(result, BaseException):
-            log.event("deliver.not_filed", level="error", destination=self.spec.name, delivery_id=outcome.head.id, error=type(result).__name__)
+            log.event(
+                "deliver.not_filed",
+                level="error",
+                destination=self.spec.name,
+                delivery_id=outcome.head.id,
+                error=type(result).__name__,
+            )
             if outcome.also is not None:
-                self._file(Outcome(
-                    outcome.head, DeliveryEvent.GIVE_UP, outcome.started_at, outcome.ended_at, breaks_message=True,
-                    error=f"TranslationFailed: the record did not take it ({type(result).__name__})",
-                ))
+                self._file(
+                    Outcome(
+                        outcome.head,
+                        DeliveryEvent.GIVE_UP,
+                        outcome.started_at,
+                        outcome.ended_at,
+                        breaks_message=True,
+                        error=f"TranslationFailed: the record did not take it ({type(result).__name__})",
+                    )
+                )
                 return
             self._held -= 1
-            asyncio.ensure_future(self._leave_to_an_operator(outcome.head))
+            self._aside(self._leave_to_an_operator(outcome.head))
             return
         if result.fenced:
             self._meters.fenced.inc()
@@ -312,7 +351,8 @@ class Dispatcher:
         while not self._stopping:
             try:
                 return await self._store.write(
-                    lambda tx: deliveries.hold(tx, [head], self._store.now_us(), reason="its end could not be filed"))
+                    lambda tx: deliveries.hold(tx, [head], self._store.now_us(), reason="its end could not be filed")
+                )
             except StoreUnavailable:
                 await asyncio.sleep(0.5)
         return None

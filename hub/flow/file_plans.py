@@ -24,7 +24,8 @@ class Plan:
 
     `targets` are (destination, mapping), `refused` (destination, reason). `change` is what goes into the record at once;
     None when there is none, or a worker must translate it. `document` is the id of the document it carries, `follows` that of
-    the one it replaces or deletes: such a delivery waits when its predecessor was given up. `broke` says how the hub failed on this message.
+    the one it replaces or deletes: such a delivery waits when its predecessor was given up.
+    `broke` says how the hub failed on this message.
     """
 
     row: Unrouted
@@ -50,7 +51,7 @@ class _Filed:
 
     plan: Plan
     patient_id: int | None
-    tail: str                    # of its lanes: the patient, or source and connection when there is none
+    tail: str  # of its lanes: the patient, or source and connection when there is none
     findings: list[Finding] = field(default_factory=list)
     made: list[NewDelivery] = field(default_factory=list)
 
@@ -72,7 +73,13 @@ class Filed:
 
 
 def file_plans(
-    tx: Transaction, plans: Sequence[Plan], *, next_id: Callable[[], int], now: int, blocked: Callable[[str], str], held: Callable[[str], str],
+    tx: Transaction,
+    plans: Sequence[Plan],
+    *,
+    next_id: Callable[[], int],
+    now: int,
+    blocked: Callable[[str], str],
+    held: Callable[[str], str],
     grants: dict[str, Grant],
 ) -> Filed:
     """File a few messages in their order.
@@ -119,11 +126,20 @@ def _tell_reused_control_ids(tx: Transaction, filed: Sequence[_Filed]) -> None:
             one.findings.append(Finding("CONTROL_ID_REUSED", "MSH-10", "this control id was already used for another message"))
 
 
-def _deliveries(one: _Filed, next_id: Callable[[], int], blocked: Callable[[str], str], held: Callable[[str], str]) -> list[NewDelivery]:
+def _deliveries(
+    one: _Filed, next_id: Callable[[], int], blocked: Callable[[str], str], held: Callable[[str], str]
+) -> list[NewDelivery]:
     number, tail = one.plan.row.id, one.tail
     made = [
         NewDelivery(
-            next_id(), number, name, f"{name}/{tail}", mapping, blocked_reason=blocked(name), held=held(name), document=one.plan.document,
+            next_id(),
+            number,
+            name,
+            f"{name}/{tail}",
+            mapping,
+            blocked_reason=blocked(name),
+            held=held(name),
+            document=one.plan.document,
             follows=one.plan.follows,
         )
         for name, mapping in one.plan.targets
@@ -162,15 +178,34 @@ def _hand_out(filed: Sequence[_Filed], busy: set[str], grants: dict[str, Grant],
             if grant is None or len(heads.get(d.destination, ())) >= grant.lanes or d.follows is not None:
                 continue
             d.claim = grant.claim
-            heads.setdefault(d.destination, []).append(Head(
-                d.id, d.message_id, d.destination, d.mapping, d.lane, 0, now, 0, row.source, one.plan.control_id, row.in_file, row.sha256,
-                row.charset, grant.claim.epoch,
-            ))
+            heads.setdefault(d.destination, []).append(
+                Head(
+                    d.id,
+                    d.message_id,
+                    d.destination,
+                    d.mapping,
+                    d.lane,
+                    0,
+                    now,
+                    0,
+                    row.source,
+                    one.plan.control_id,
+                    row.in_file,
+                    row.sha256,
+                    row.charset,
+                    grant.claim.epoch,
+                )
+            )
     return heads
 
 
 def _routed(one: _Filed) -> Routed:
     return Routed(
-        one.plan.row.id, one.patient_id, open_n=sum(not d.delivered and not d.refused for d in one.made),
-        failed_n=sum(bool(d.refused) for d in one.made), made=len(one.made), findings=tuple(one.findings), broke=bool(one.plan.broke),
+        one.plan.row.id,
+        one.patient_id,
+        open_n=sum(not d.delivered and not d.refused for d in one.made),
+        failed_n=sum(bool(d.refused) for d in one.made),
+        made=len(one.made),
+        findings=tuple(one.findings),
+        broke=bool(one.plan.broke),
     )

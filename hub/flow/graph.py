@@ -21,12 +21,17 @@ class Condition:
     def holds(self, message: Message) -> bool:
         type_, _, event = message.type.partition("^")
         return (
-            (not self.type or self.type == type_) and (not self.event or self.event == event)
+            (not self.type or self.type == type_)
+            and (not self.event or self.event == event)
             and (not self.sending_app or self.sending_app == message.sending_app)
         )
 
     def __str__(self) -> str:
-        parts = [f"{name} = {value}" for name, value in (("type", self.type), ("event", self.event), ("sending_app", self.sending_app)) if value]
+        parts = [
+            f"{name} = {value}"
+            for name, value in (("type", self.type), ("event", self.event), ("sending_app", self.sending_app))
+            if value
+        ]
         return " and ".join(parts) or "always"
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-KNOWN_TYPES = frozenset({"ADT", "ORU", "MDM", "ORM", "OML", "OMI", "OUL", "SIU", "ZAM", "ACK", "MFN", "DFT", "BAR", "RDE", "QBP", "VXU"})
+KNOWN_TYPES = frozenset(
+    {"ADT", "ORU", "MDM", "ORM", "OML", "OMI", "OUL", "SIU", "ZAM", "ACK", "MFN", "DFT", "BAR", "RDE", "QBP", "VXU"}
+)
 
 
 class Meters:
@@ -13,15 +15,28 @@ class Meters:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.messages = Counter(
-            "vaguemestre_messages", "Messages taken in, by what they were answered", ["source", "type", "answer"], registry=self.registry)
+            "vaguemestre_messages",
+            "Messages taken in, by what they were answered",
+            ["source", "type", "answer"],
+            registry=self.registry,
+        )
         self.ack_seconds = Histogram(
-            "vaguemestre_ack_seconds", "From the last byte of a message to its acknowledgement", ["source"], registry=self.registry,
-            buckets=(.001, .002, .005, .01, .02, .05, .1, .25, .5, 1, 2.5, 5, 10))
+            "vaguemestre_ack_seconds",
+            "From the last byte of a message to its acknowledgement",
+            ["source"],
+            registry=self.registry,
+            buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+        )
         self.deliveries = Counter(
-            "vaguemestre_delivery_attempts", "Ends of delivery attempts", ["destination", "outcome"], registry=self.registry)
-        self.breaker_open = Gauge("vaguemestre_breaker_open", "1 while a destination is considered down", ["destination"], registry=self.registry)
+            "vaguemestre_delivery_attempts", "Ends of delivery attempts", ["destination", "outcome"], registry=self.registry
+        )
+        self.breaker_open = Gauge(
+            "vaguemestre_breaker_open", "1 while a destination is considered down", ["destination"], registry=self.registry
+        )
         self.fenced = Counter("vaguemestre_fenced", "Marks refused because the lane had a new owner", registry=self.registry)
-        self.workers_recycled = Counter("vaguemestre_workers_recycled", "Worker processes ended and replaced", ["reason"], registry=self.registry)
+        self.workers_recycled = Counter(
+            "vaguemestre_workers_recycled", "Worker processes ended and replaced", ["reason"], registry=self.registry
+        )
         self._answers: dict[tuple[str, str, str], Counter] = {}
         self._acks: dict[str, Histogram] = {}
 

@@ -89,7 +89,11 @@ class Operations:
             raise NotPossible("nothing to replay: name the destination (dmp, mssante:…) to send outside again")
         tail = f"p{patient_id}" if patient_id is not None else f"s{source}/{connection}"
         made = acts.replay(
-            tx, number, [(name, known[name], f"{name}/{tail}") for name in chosen], next_id=self._store.next_id, now=self._store.now_us(),
+            tx,
+            number,
+            [(name, known[name], f"{name}/{tail}") for name in chosen],
+            next_id=self._store.next_id,
+            now=self._store.now_us(),
             blocked=self._graph.blocked,
         )
         return made, chosen

@@ -15,9 +15,9 @@ from hub.model.site import Site
 class Structure(Protocol):
     """What the hub knows of one message structure.
 
-    `judge` runs before the acknowledgement, looks nothing up, and raises MessageRefused; `remarks` runs after it. `requests` are destinations that
-    the message itself asks for (`dmp`, `mssante:<address>`), `refused_requests` those that a rule ends at once, with a
-    reason code. `heavy`: `translate` runs in a worker process.
+    `judge` runs before the acknowledgement, looks nothing up, and raises MessageRefused; `remarks` runs after it.
+    `requests` are destinations that the message itself asks for (`dmp`, `mssante:<address>`), `refused_requests` those
+    that a rule ends at once, with a reason code. `heavy`: `translate` runs in a worker process.
     """
 
     @property
@@ -46,5 +46,6 @@ class Registry(Protocol):
         Raises:
             MessageRefused: with its table 0357 condition.
         """
+
     def find(self, message: Message) -> Structure | None: ...
     def identity(self, message: Message, site: Site) -> PatientIdentity | None: ...

@@ -28,8 +28,8 @@ from hub.model.site import Site
 from hub.model.states import AckEvent
 from hub.store import Store, StoreUnavailable, Transaction
 
-ASIDE_BYTES = 64 << 10       # larger messages are judged in a thread, so that nobody waits behind them
-PRESSED_BY = 8               # answers owed at once
+ASIDE_BYTES = 64 << 10  # larger messages are judged in a thread, so that nobody waits behind them
+PRESSED_BY = 8  # answers owed at once
 DEDUPE_WINDOW_S = 30 * 86_400
 
 Reply = Callable[[Answer], None]
@@ -39,7 +39,15 @@ class Receiver:
     """Takes whole messages from all sources (`receive` is a `hub.model.ports.Receive`)."""
 
     def __init__(
-        self, *, store: Store, registry: Registry, graph: Graph, site: Site, recent: Recent, meters: Meters, on_kept: Callable[[Unrouted], None],
+        self,
+        *,
+        store: Store,
+        registry: Registry,
+        graph: Graph,
+        site: Site,
+        recent: Recent,
+        meters: Meters,
+        on_kept: Callable[[Unrouted], None],
         dedupe_window_s: float = DEDUPE_WINDOW_S,
     ) -> None:
         self._store, self._registry, self._graph = store, registry, graph
@@ -82,8 +90,8 @@ class Receiver:
 
     async def drained(self) -> None:
         """Return when every message taken so far is answered."""
-        while self._owed:
-            await asyncio.sleep(0.005)       # noqa: ASYNC110 - the stop asks once; an event would cost every message
+        while self._owed:  # noqa: ASYNC110 - asked once, at the stop; an event would cost every message
+            await asyncio.sleep(0.005)
 
     # ---- one message -----------------------------------------------------------------------------------------------
 
@@ -107,8 +115,18 @@ class Receiver:
         spec = self._graph.sources.get(origin.source)
         message: Message | None = None
         new = NewMessage(
-            self._store.next_id(), origin.source, origin.connection, "", "", "", site.default_charset, body, hashlib.sha256(body).digest(),
-            self._store.now_us(), in_file=len(body) > INLINE_BYTES, strict_control_id=spec.strict_control_id if spec else False,
+            self._store.next_id(),
+            origin.source,
+            origin.connection,
+            "",
+            "",
+            "",
+            site.default_charset,
+            body,
+            hashlib.sha256(body).digest(),
+            self._store.now_us(),
+            in_file=len(body) > INLINE_BYTES,
+            strict_control_id=spec.strict_control_id if spec else False,
         )
         try:
             message = read(body, site.default_charset)
@@ -142,7 +160,12 @@ class Receiver:
                 self._recent.put(message_id, message)
                 self._on_kept(Unrouted(message_id, new.source, new.connection, new.charset, new.in_file, new.sha256))
         else:
-            refusal, kept, again, message_id = Unavailable(at="MSH", sentence="the hub cannot store messages now: send again later"), False, False, 0
+            refusal, kept, again, message_id = (
+                Unavailable(at="MSH", sentence="the hub cannot store messages now: send again later"),
+                False,
+                False,
+                0,
+            )
             if not isinstance(result, StoreUnavailable):
                 log.event("receive.not_kept", level="error", source=new.source, error=type(result).__name__)
         body = self._acknowledge(message, refusal)
@@ -152,7 +175,13 @@ class Receiver:
         self._meters.answered(new.source, new.type, answer, time.perf_counter() - began)
         if refusal is not None:
             log.event(
-                "message.refused", source=new.source, message_id=message_id, ack=answer, condition=refusal.condition, at=refusal.at, reason=refusal.code,
+                "message.refused",
+                source=new.source,
+                message_id=message_id,
+                ack=answer,
+                condition=refusal.condition,
+                at=refusal.at,
+                reason=refusal.code,
                 size=len(new.body),
             )
         lost = (lambda: self._ack_marks.submit((message_id, AckEvent.LOSE), _ignore)) if kept else None
@@ -168,7 +197,7 @@ class Receiver:
                 return b""
             code = "C" + code[1] if wanted else code
         return acknowledgement(
-            message, code=code, control_id=f"{self._store.next_id():016X}", at=datetime.now(UTC), site=self._site, refusal=refusal,
+            message, code=code, control_id=f"{self._store.next_id():016X}", at=datetime.now(UTC), site=self._site, refusal=refusal
         )
 
 

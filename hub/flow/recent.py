@@ -7,7 +7,7 @@ from collections import OrderedDict
 from hub.formats.er7 import Message
 
 RECENT_BYTES = 12 << 20
-OVERHEAD_BYTES = 6_000       # what a read message weighs beside its bytes
+OVERHEAD_BYTES = 6_000  # what a read message weighs beside its bytes
 
 
 class Recent:
@@ -46,4 +46,4 @@ class Recent:
 
     def _leave(self, message: Message) -> None:
         self._bytes -= len(message.raw) + OVERHEAD_BYTES
-        message.views.clear()        # what readers made may point back at the message: without it, it is freed at once
+        message.views.clear()  # what readers made may point back at the message: without it, it is freed at once

@@ -32,10 +32,10 @@ from hub.store import BlobDamaged, ReadTooLong, Store, StoreUnavailable
 
 BELL = "route"
 BATCH = 64
-FED_AT_MOST = 1024           # rows held in memory; beyond that routing reads the ledger
-SLICE = 4                    # messages planned between two looks at the network
-TOGETHER = 16                # messages filed in one go: a few milliseconds of the writer
-YIELD = 2.0                  # under pressure routing rests twice as long as it works
+FED_AT_MOST = 1024  # rows held in memory; beyond that routing reads the ledger
+SLICE = 4  # messages planned between two looks at the network
+TOGETHER = 16  # messages filed in one go: a few milliseconds of the writer
+YIELD = 2.0  # under pressure routing rests twice as long as it works
 
 
 class Taker(Protocol):
@@ -49,15 +49,31 @@ class Router:
     """Routes what `Receiver` kept. One per store; `run` ends after `stop`."""
 
     def __init__(
-        self, *, store: Store, registry: Registry, graph: Graph, site: Site, recent: Recent, bell: LocalBell,
-        held: Callable[[str], str], takers: Mapping[str, Taker], pressed: Callable[[], bool] = lambda: False,
+        self,
+        *,
+        store: Store,
+        registry: Registry,
+        graph: Graph,
+        site: Site,
+        recent: Recent,
+        bell: LocalBell,
+        held: Callable[[str], str],
+        takers: Mapping[str, Taker],
+        pressed: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._store, self._registry, self._graph, self._recent, self._bell, self._held = store, registry, graph, recent, bell, held
+        self._store, self._registry, self._graph, self._recent, self._bell, self._held = (
+            store,
+            registry,
+            graph,
+            recent,
+            bell,
+            held,
+        )
         self._sites = {name: replace(site, source=name, default_charset=spec.charset) for name, spec in graph.sources.items()}
         self._site, self._pressed, self._takers = site, pressed, takers
         self._stopping = False
         self._fed: deque[Unrouted] = deque()
-        self._behind = True          # the ledger holds messages that were not fed: those of the last run, or too many to hold
+        self._behind = True  # the ledger holds messages that were not fed: those of the last run, or too many to hold
         self.idle = asyncio.Event()
 
     def feed(self, row: Unrouted) -> None:
@@ -88,7 +104,7 @@ class Router:
                 log.event("route.store_unavailable", level="warning", reason=error.code)
                 await asyncio.sleep(0.5)
                 continue
-            except Exception as error:       # messages wait in the ledger: they are tried again, not forgotten
+            except Exception as error:  # messages wait in the ledger: they are tried again, not forgotten
                 log.event("route.failed", level="error", error=type(error).__name__)
                 await asyncio.sleep(1.0)
                 continue
@@ -102,17 +118,17 @@ class Router:
             return False
         before: tuple[Sequence[Unrouted], asyncio.Future[Filed]] | None = None
         for start in range(0, len(waiting), TOGETHER):
-            began, plans, group = time.perf_counter(), [], waiting[start:start + TOGETHER]
+            began, plans, group = time.perf_counter(), [], waiting[start : start + TOGETHER]
             for n, row in enumerate(group, 1):
                 plans.append(await self._plan_of(row, bodies.get(row.id)))
                 if n % SLICE == 0:
                     await asyncio.sleep(0)
-            if before is not None:           # a group that fails is filed again before the next: patients' messages stay in order
+            if before is not None:  # a group that fails is filed again before the next: patients' messages stay in order
                 await self._filed(*before)
             before = group, asyncio.ensure_future(self._file(plans))
             for plan in plans:
                 self._recent.routed(plan.row.id, has_deliveries=plan.has_deliveries)
-            if self._pressed():              # senders wait for their answers: what is kept can wait a little
+            if self._pressed():  # senders wait for their answers: what is kept can wait a little
                 await asyncio.sleep(YIELD * (time.perf_counter() - began))
         if before is not None:
             await self._filed(*before)
@@ -143,9 +159,17 @@ class Router:
         grants = {name: self._takers[name].grant(lanes) for name, lanes in wanted.items()}
         heads: dict[str, list[Head]] = {}
         try:
-            filed = await self._store.write(lambda tx: file_plans(
-                tx, plans, next_id=self._store.next_id, now=self._store.now_us(), blocked=self._graph.blocked, held=self._held, grants=grants,
-            ))
+            filed = await self._store.write(
+                lambda tx: file_plans(
+                    tx,
+                    plans,
+                    next_id=self._store.next_id,
+                    now=self._store.now_us(),
+                    blocked=self._graph.blocked,
+                    held=self._held,
+                    grants=grants,
+                )
+            )
             heads = filed.heads
         finally:
             for name, grant in grants.items():
@@ -210,9 +234,15 @@ class Router:
         document, follows = _documents(change)
         remarks = tuple(structure.remarks(message, site)) if structure is not None and targets else ()
         return Plan(
-            row, message.control_id, identity, remarks,
+            row,
+            message.control_id,
+            identity,
+            remarks,
             tuple((t.destination, t.mapping) for t in targets if t.destination not in refused),
-            tuple((t.destination, refused[t.destination]) for t in targets if t.destination in refused), change, document, follows,
+            tuple((t.destination, refused[t.destination]) for t in targets if t.destination in refused),
+            change,
+            document,
+            follows,
         )
 
     def _translate(self, structure: Structure, message: Message, site: Site, number: int) -> RecordChange | None:

@@ -22,7 +22,7 @@ from typing import Any
 from hub.model import log
 from hub.model.refusals import HubError, TranslationFailed
 
-START_S = 30.0               # a worker that is not ready by then is given up
+START_S = 30.0  # a worker that is not ready by then is given up
 SPAWN = multiprocessing.get_context("spawn")
 
 
@@ -125,7 +125,9 @@ class _Worker:
 
     def _start(self) -> None:
         ours, theirs = SPAWN.Pipe()
-        self._process = SPAWN.Process(target=_work, args=(theirs, self._bench, self._limits.memory_mb), daemon=True, name="mapping-worker")
+        self._process = SPAWN.Process(
+            target=_work, args=(theirs, self._bench, self._limits.memory_mb), daemon=True, name="mapping-worker"
+        )
         self._process.start()
         theirs.close()
         self._pipe = ours

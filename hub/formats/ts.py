@@ -102,7 +102,12 @@ def _parse(text: str, tz: tzinfo) -> Ts:
     precision = Precision(sum(part is not None for part in found.groups()[:7]))
     try:
         clock = datetime(
-            int(year), int(month or 1), int(day or 1), int(hour or 0), int(minute or 0), int(second or 0),
+            int(year),
+            int(month or 1),
+            int(day or 1),
+            int(hour or 0),
+            int(minute or 0),
+            int(second or 0),
             int((fraction or "").ljust(6, "0")),
         )
         zone = tz if offset is None else _fixed(offset)

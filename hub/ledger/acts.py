@@ -66,7 +66,8 @@ def discard(tx: Transaction, message_id: int, now: int) -> None:
     if (state, MessageEvent.DISCARD) not in MESSAGE_STATES:
         raise NotPossible(f"a message in state {state.value} cannot be discarded")
     for delivery_id, delivery_state, lane in tx.rows(
-        "SELECT id, state, lane FROM delivery WHERE message_id = ? AND state IN ('QUEUED','WAITING','SENDING','UNSURE')", message_id,
+        "SELECT id, state, lane FROM delivery WHERE message_id = ? AND state IN ('QUEUED','WAITING','SENDING','UNSURE')",
+        message_id,
     ):
         if delivery_state == DeliveryState.SENDING.value:
             raise NotPossible("a delivery of this message is under way: try again in a moment")
@@ -93,7 +94,10 @@ def skip(tx: Transaction, delivery_id: int, now: int) -> None:
     failed_n -= state in FAILED_DELIVERIES
     settled = settle(message, open_n=open_n, failed_n=failed_n)
     tx.run("UPDATE message SET state = ?, open_n = ?, failed_n = ? WHERE id = ?", settled.value, open_n, failed_n, message_id)
-    tx.run("UPDATE lane SET blocked_reason = NULL, not_before = 0 WHERE key = ? AND blocked_reason IS NOT NULL AND owner IS NULL", lane)
+    tx.run(
+        "UPDATE lane SET blocked_reason = NULL, not_before = 0 WHERE key = ? AND blocked_reason IS NOT NULL AND owner IS NULL",
+        lane,
+    )
     _close_lane(tx, lane)
 
 
@@ -114,17 +118,30 @@ def retry(tx: Transaction, delivery_id: int, now: int) -> str:
     if state not in OPEN_DELIVERIES:
         message, open_n, failed_n = message_state(tx, message_id)
         reopened = advance(MESSAGE_STATES, message, MessageEvent.REOPEN)
-        tx.run("UPDATE message SET state = ?, open_n = ?, failed_n = ? WHERE id = ?", reopened.value, open_n + 1, max(0, failed_n - 1), message_id)
+        tx.run(
+            "UPDATE message SET state = ?, open_n = ?, failed_n = ? WHERE id = ?",
+            reopened.value,
+            open_n + 1,
+            max(0, failed_n - 1),
+            message_id,
+        )
     destination = _destination(tx, delivery_id)
     tx.insert(
-        "lane", ("key", "destination", "head", "not_before", "epoch"), [(lane, destination, delivery_id, 0, 0)],
+        "lane",
+        ("key", "destination", "head", "not_before", "epoch"),
+        [(lane, destination, delivery_id, 0, 0)],
         suffix="ON CONFLICT (key) DO UPDATE SET not_before = 0, blocked_reason = NULL",
     )
     return destination
 
 
 def replay(
-    tx: Transaction, message_id: int, destinations: Sequence[tuple[str, str, str]], *, next_id: Callable[[], int], now: int,
+    tx: Transaction,
+    message_id: int,
+    destinations: Sequence[tuple[str, str, str]],
+    *,
+    next_id: Callable[[], int],
+    now: int,
     blocked: Callable[[str], str],
 ) -> list[int]:
     """New deliveries of a kept message, at the end of their lanes, each marked with the one that it repeats.
@@ -139,7 +156,7 @@ def replay(
         raise NotPossible(f"a message in state {state.value} cannot be replayed")
     earlier: dict[str, tuple[int, int, DeliveryState]] = {}
     for delivery_id, destination, n, delivery_state in tx.rows(
-        "SELECT id, destination, replay, state FROM delivery WHERE message_id = ? ORDER BY replay", message_id,
+        "SELECT id, destination, replay, state FROM delivery WHERE message_id = ? ORDER BY replay", message_id
     ):
         earlier[destination] = (delivery_id, n, DeliveryState(delivery_state))
     made = []
@@ -148,13 +165,27 @@ def replay(
         if before is not None and before[2] in OPEN_DELIVERIES:
             raise NotPossible(f"a delivery to {destination} is still open: retry it instead")
         failed_n -= before is not None and before[2] in FAILED_DELIVERIES
-        made.append(NewDelivery(
-            next_id(), message_id, destination, lane, mapping, replay=before[1] + 1 if before else 1, replay_of=before[0] if before else None,
-            blocked_reason=blocked(destination),
-        ))
+        made.append(
+            NewDelivery(
+                next_id(),
+                message_id,
+                destination,
+                lane,
+                mapping,
+                replay=before[1] + 1 if before else 1,
+                replay_of=before[0] if before else None,
+                blocked_reason=blocked(destination),
+            )
+        )
     add(tx, made, now)
     reopened = advance(MESSAGE_STATES, state, MessageEvent.REOPEN)
-    tx.run("UPDATE message SET state = ?, open_n = ?, failed_n = ? WHERE id = ?", reopened.value, open_n + len(made), max(0, failed_n), message_id)
+    tx.run(
+        "UPDATE message SET state = ?, open_n = ?, failed_n = ? WHERE id = ?",
+        reopened.value,
+        open_n + len(made),
+        max(0, failed_n),
+        message_id,
+    )
     return [d.id for d in made]
 
 
@@ -167,9 +198,21 @@ def file_receipt(tx: Transaction, delivery_id: int, receipt: Receipt) -> None:
     message_id, _, _ = _delivery(tx, delivery_id)
     row = tx.row("SELECT coalesce(max(n), 0) FROM receipt WHERE delivery_id = ?", delivery_id)
     assert row is not None
-    tx.insert("receipt", ("delivery_id", "n", "kind", "positive", "at", "code", "detail"), [
-        (delivery_id, row[0] + 1, receipt.kind, int(receipt.positive), receipt.at, receipt.code or None, receipt.detail or None),
-    ])
+    tx.insert(
+        "receipt",
+        ("delivery_id", "n", "kind", "positive", "at", "code", "detail"),
+        [
+            (
+                delivery_id,
+                row[0] + 1,
+                receipt.kind,
+                int(receipt.positive),
+                receipt.at,
+                receipt.code or None,
+                receipt.detail or None,
+            )
+        ],
+    )
     if not receipt.positive:
         state, open_n, failed_n = message_state(tx, message_id)
         after = state
@@ -194,5 +237,7 @@ def _destination(tx: Transaction, delivery_id: int) -> str:
 def _close_lane(tx: Transaction, lane: str) -> None:
     tx.run(
         "DELETE FROM lane WHERE key = ? AND owner IS NULL AND NOT EXISTS "
-        "(SELECT 1 FROM delivery WHERE lane = ? AND state IN ('QUEUED','WAITING','SENDING','UNSURE'))", lane, lane,
+        "(SELECT 1 FROM delivery WHERE lane = ? AND state IN ('QUEUED','WAITING','SENDING','UNSURE'))",
+        lane,
+        lane,
     )

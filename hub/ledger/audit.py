@@ -50,7 +50,8 @@ def verify(tx: Transaction, *, batch: int = 5_000) -> int | None:
     previous, after = _FIRST, -1
     while rows := tx.rows(
         "SELECT id, at, actor, role, act, target, patient_id, detail, previous, hash FROM audit WHERE id > ? ORDER BY id LIMIT ?",
-        after, batch,
+        after,
+        batch,
     ):
         for row in rows:
             if bytes(row[8]) != previous or _chained(previous, row[:8]) != bytes(row[9]):

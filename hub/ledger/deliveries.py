@@ -24,14 +24,25 @@ from hub.store import Transaction
 
 ANSWER_BYTES = 4096
 _DELIVERY = (
-    "id", "message_id", "destination", "mapping", "replay", "replay_of", "lane", "state", "attempts", "last_error", "updated_at",
-    "document", "follows", "first_try_at",
+    "id",
+    "message_id",
+    "destination",
+    "mapping",
+    "replay",
+    "replay_of",
+    "lane",
+    "state",
+    "attempts",
+    "last_error",
+    "updated_at",
+    "document",
+    "follows",
+    "first_try_at",
 )
-_OPEN = "('QUEUED','WAITING','SENDING','UNSURE')"
 _HEAD = (
     "SELECT d.id, d.message_id, d.destination, d.mapping, d.lane, d.state, d.attempts, d.first_try_at, d.replay, "
     "m.source, m.control_id, m.in_file, m.sha256, m.charset, d.follows FROM delivery d JOIN message m ON m.id = d.message_id "
-    f"WHERE d.lane = ? AND d.state IN {_OPEN} ORDER BY d.id LIMIT 1"
+    "WHERE d.lane = ? AND d.state IN ('QUEUED','WAITING','SENDING','UNSURE') ORDER BY d.id LIMIT 1"
 )
 
 
@@ -56,12 +67,12 @@ class NewDelivery:
     replay: int = 0
     replay_of: int | None = None
     blocked_reason: str = ""
-    held: str = ""               # its destination is down: it waits, and its lane is free to be claimed later
+    held: str = ""  # its destination is down: it waits, and its lane is free to be claimed later
     refused: str = ""
-    delivered: bool = False      # its effect is part of this same transaction
-    claim: Claim | None = None   # a worker takes it up at once, with its lane that was empty
+    delivered: bool = False  # its effect is part of this same transaction
+    claim: Claim | None = None  # a worker takes it up at once, with its lane that was empty
     document: str | None = None  # id of the document that it carries
-    follows: str | None = None   # id of the document that it replaces or deletes
+    follows: str | None = None  # id of the document that it replaces or deletes
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +122,8 @@ class Outcome:
     external_ref: str = ""
     not_before: int = 0
     block: str = ""
-    breaks_message: bool = False         # the hub's own failure: the message is set aside
-    keep_lane: bool = True               # go on with the lane's next delivery
+    breaks_message: bool = False  # the hub's own failure: the message is set aside
+    keep_lane: bool = True  # go on with the lane's next delivery
     also: Callable[[Transaction], None] | None = field(default=None, repr=False)
 
 
@@ -137,17 +148,32 @@ def add(tx: Transaction, deliveries: Sequence[NewDelivery], now: int) -> None:
             state = advance(DELIVERY_STATES, state, DeliveryEvent.HOLD)
         elif d.claim is not None:
             state = advance(DELIVERY_STATES, state, DeliveryEvent.CLAIM)
-        rows.append((
-            d.id, d.message_id, d.destination, d.mapping, d.replay, d.replay_of, d.lane, state.value, int(d.delivered),
-            d.refused or d.blocked_reason or d.held or None, now, d.document, d.follows,
-            now if d.claim is not None else None,
-        ))
+        rows.append(
+            (
+                d.id,
+                d.message_id,
+                d.destination,
+                d.mapping,
+                d.replay,
+                d.replay_of,
+                d.lane,
+                state.value,
+                int(d.delivered),
+                d.refused or d.blocked_reason or d.held or None,
+                now,
+                d.document,
+                d.follows,
+                now if d.claim is not None else None,
+            )
+        )
         if state in OPEN_DELIVERIES and d.lane not in lanes:
             owner, epoch, until = (d.claim.owner, d.claim.epoch, d.claim.lease_until) if d.claim is not None else (None, 0, None)
             lanes[d.lane] = (d.lane, d.destination, d.id, 0, owner, epoch, until, d.blocked_reason or None)
     tx.insert("delivery", _DELIVERY, rows)
     tx.insert(
-        "lane", ("key", "destination", "head", "not_before", "owner", "epoch", "lease_until", "blocked_reason"), list(lanes.values()),
+        "lane",
+        ("key", "destination", "head", "not_before", "owner", "epoch", "lease_until", "blocked_reason"),
+        list(lanes.values()),
         suffix="ON CONFLICT (key) DO NOTHING",
     )
 
@@ -159,10 +185,16 @@ def occupied(tx: Transaction, lanes: Sequence[str]) -> set[str]:
 
 def claim(tx: Transaction, destination: str, *, owner: str, epoch: int, now: int, lease_until: int, at_most: int) -> list[Head]:
     """Take up to `at_most` lanes that are due, oldest first, and mark their heads SENDING. Empty lanes vanish."""
-    keys = [key for (key,) in tx.rows(
-        "SELECT key FROM lane WHERE destination = ? AND owner IS NULL AND blocked_reason IS NULL AND not_before <= ? "
-        "ORDER BY not_before, head LIMIT ?", destination, now, at_most,
-    )]
+    keys = [
+        key
+        for (key,) in tx.rows(
+            "SELECT key FROM lane WHERE destination = ? AND owner IS NULL AND blocked_reason IS NULL AND not_before <= ? "
+            "ORDER BY not_before, head LIMIT ?",
+            destination,
+            now,
+            at_most,
+        )
+    ]
     if not keys:
         return []
     heads: list[Head] = []
@@ -178,9 +210,12 @@ def claim(tx: Transaction, destination: str, *, owner: str, epoch: int, now: int
             heads.append(head)
     tx.update("lane", "key", ("blocked_reason",), held)
     tx.update("lane", "key", ("owner", "epoch", "lease_until"), [(head.lane, owner, epoch, lease_until) for head in heads])
-    tx.update("delivery", "id", ("state", "updated_at", "first_try_at"), [
-        (head.id, DeliveryState.SENDING.value, now, head.first_try_at or now) for head in heads
-    ])
+    tx.update(
+        "delivery",
+        "id",
+        ("state", "updated_at", "first_try_at"),
+        [(head.id, DeliveryState.SENDING.value, now, head.first_try_at or now) for head in heads],
+    )
     tx.run_many("DELETE FROM lane WHERE key = ?", [(key,) for key in empty])
     return sorted(heads, key=lambda head: head.id)
 
@@ -189,9 +224,15 @@ def _head(tx: Transaction, lane: str, epoch: int) -> Head | Held | None:
     row = tx.row(_HEAD, lane)
     if row is None:
         return None
-    if row[14] is not None and tx.row(
-        "SELECT 1 FROM delivery WHERE destination = ? AND document = ? AND state = 'DEAD' AND document IS NOT NULL LIMIT 1", row[2], row[14],
-    ) is not None:
+    if (
+        row[14] is not None
+        and tx.row(
+            "SELECT 1 FROM delivery WHERE destination = ? AND document = ? AND state = 'DEAD' AND document IS NOT NULL LIMIT 1",
+            row[2],
+            row[14],
+        )
+        is not None
+    ):
         return Held("the document that it replaces or deletes was given up")
     state = DeliveryState(row[5])
     unsure = state in (DeliveryState.SENDING, DeliveryState.UNSURE)
@@ -203,7 +244,21 @@ def _head(tx: Transaction, lane: str, epoch: int) -> Head | Held | None:
         state = advance(DELIVERY_STATES, state, DeliveryEvent.RELEASE)
     advance(DELIVERY_STATES, state, DeliveryEvent.CLAIM)
     return Head(
-        row[0], row[1], row[2], row[3], row[4], row[6], row[7], row[8], row[9], row[10], bool(row[11]), row[12], row[13], epoch, unsure,
+        row[0],
+        row[1],
+        row[2],
+        row[3],
+        row[4],
+        row[6],
+        row[7],
+        row[8],
+        row[9],
+        row[10],
+        bool(row[11]),
+        row[12],
+        row[13],
+        epoch,
+        unsure,
     )
 
 
@@ -211,7 +266,9 @@ def mark(tx: Transaction, outcomes: Sequence[Outcome], *, owner: str) -> list[Ma
     """File the ends of attempts: delivery, attempt row, message state, and the lane's next head or its release."""
     lanes = {
         key: (lane_owner, epoch)
-        for key, lane_owner, epoch in tx.rows_in("SELECT key, owner, epoch FROM lane WHERE key IN ({keys})", [o.head.lane for o in outcomes])
+        for key, lane_owner, epoch in tx.rows_in(
+            "SELECT key, owner, epoch FROM lane WHERE key IN ({keys})", [o.head.lane for o in outcomes]
+        )
     }
     results: list[Marked] = []
     valid: list[Outcome] = []
@@ -225,23 +282,41 @@ def mark(tx: Transaction, outcomes: Sequence[Outcome], *, owner: str) -> list[Ma
     _mark_deliveries(tx, valid)
     _settle_messages(tx, valid)
     following = _go_on(tx, valid)
-    return [Marked(next=following.get(outcome.head.id)) if not result.fenced else result
-            for outcome, result in zip(outcomes, results, strict=True)]
+    return [
+        Marked(next=following.get(outcome.head.id)) if not result.fenced else result
+        for outcome, result in zip(outcomes, results, strict=True)
+    ]
 
 
 def _mark_deliveries(tx: Transaction, outcomes: Sequence[Outcome]) -> None:
     rows = [
         (
-            o.head.id, advance(DELIVERY_STATES, DeliveryState.SENDING, o.event).value, o.head.attempts + 1,
-            o.external_ref or None, o.error or None, o.ended_at,
+            o.head.id,
+            advance(DELIVERY_STATES, DeliveryState.SENDING, o.event).value,
+            o.head.attempts + 1,
+            o.external_ref or None,
+            o.error or None,
+            o.ended_at,
         )
         for o in outcomes
     ]
     tx.update("delivery", "id", ("state", "attempts", "external_ref", "last_error", "updated_at"), rows)
-    tx.insert("attempt", ("delivery_id", "n", "started_at", "ended_at", "outcome", "error", "answer"), [
-        (o.head.id, o.head.attempts + 1, o.started_at, o.ended_at, o.event.value, o.error or None, o.answer[:ANSWER_BYTES] or None)
-        for o in outcomes
-    ])
+    tx.insert(
+        "attempt",
+        ("delivery_id", "n", "started_at", "ended_at", "outcome", "error", "answer"),
+        [
+            (
+                o.head.id,
+                o.head.attempts + 1,
+                o.started_at,
+                o.ended_at,
+                o.event.value,
+                o.error or None,
+                o.answer[:ANSWER_BYTES] or None,
+            )
+            for o in outcomes
+        ],
+    )
 
 
 def _settle_messages(tx: Transaction, outcomes: Sequence[Outcome]) -> None:
@@ -253,12 +328,15 @@ def _settle_messages(tx: Transaction, outcomes: Sequence[Outcome]) -> None:
         return
     rows = []
     for message_id, state, open_n, failed_n in tx.rows_in(
-        "SELECT id, state, open_n, failed_n FROM message WHERE id IN ({keys})", list(ended),
+        "SELECT id, state, open_n, failed_n FROM message WHERE id IN ({keys})", list(ended)
     ):
         of_message = ended[message_id]
         failed = sum(DELIVERY_STATES[DeliveryState.SENDING, o.event] in FAILED_DELIVERIES for o in of_message)
         after = settle(
-            MessageState(state), open_n=open_n - len(of_message), failed_n=failed_n + failed, broke=any(o.breaks_message for o in of_message),
+            MessageState(state),
+            open_n=open_n - len(of_message),
+            failed_n=failed_n + failed,
+            broke=any(o.breaks_message for o in of_message),
         )
         rows.append((message_id, after.value, open_n - len(of_message), failed_n + failed))
     tx.update("message", "id", ("state", "open_n", "failed_n"), rows)
@@ -301,7 +379,12 @@ def _go_on(tx: Transaction, outcomes: Sequence[Outcome]) -> dict[int, Head]:
 def give_back(tx: Transaction, heads: Sequence[Head], *, owner: str, now: int) -> None:
     """Release lanes whose heads were claimed and never sent (drain, breaker)."""
     for head in heads:
-        if tx.run("UPDATE lane SET owner = NULL, lease_until = NULL WHERE key = ? AND owner = ? AND epoch = ?", head.lane, owner, head.epoch):
+        if tx.run(
+            "UPDATE lane SET owner = NULL, lease_until = NULL WHERE key = ? AND owner = ? AND epoch = ?",
+            head.lane,
+            owner,
+            head.epoch,
+        ):
             tx.run("UPDATE delivery SET state = 'QUEUED', updated_at = ? WHERE id = ? AND state = 'SENDING'", now, head.id)
 
 
@@ -323,7 +406,10 @@ def free_all(tx: Transaction) -> int:
 def set_blocked(tx: Transaction, destination: str, reason: str | None) -> None:
     """Hold or free all lanes of a destination that the configuration lost or found."""
     if reason is None:
-        tx.run("UPDATE lane SET blocked_reason = NULL WHERE destination = ? AND blocked_reason = 'destination not configured'", destination)
+        tx.run(
+            "UPDATE lane SET blocked_reason = NULL WHERE destination = ? AND blocked_reason = 'destination not configured'",
+            destination,
+        )
     else:
         tx.run("UPDATE lane SET blocked_reason = ? WHERE destination = ? AND blocked_reason IS NULL", reason, destination)
 
@@ -333,9 +419,14 @@ def hold(tx: Transaction, heads: Sequence[Head], now: int, *, reason: str = "no 
     for head in heads:
         if tx.run(
             "UPDATE lane SET owner = NULL, lease_until = NULL, blocked_reason = ? WHERE key = ? AND epoch = ?",
-            f"{reason}: an operator decides", head.lane, head.epoch,
+            f"{reason}: an operator decides",
+            head.lane,
+            head.epoch,
         ):
             tx.run(
                 "UPDATE delivery SET state = ?, last_error = ?, updated_at = ? WHERE id = ?",
-                DeliveryState.UNSURE.value, reason, now, head.id,
+                DeliveryState.UNSURE.value,
+                reason,
+                now,
+                head.id,
             )

@@ -13,11 +13,26 @@ from hub.model.states import ACK_STATES, MESSAGE_STATES, AckEvent, AckState, Mes
 from hub.store import BlobDamaged, Transaction
 
 FORMAT_ER7 = "hl7v2-er7"
-INLINE_BYTES = 256 << 10     # larger bodies are files
+INLINE_BYTES = 256 << 10  # larger bodies are files
 
 _MESSAGE = (
-    "id", "source", "connection", "format", "type", "control_id", "sending_app", "charset", "size", "sha256", "in_file",
-    "received_at", "state", "ack_code", "ack_error", "ack_state", "findings",
+    "id",
+    "source",
+    "connection",
+    "format",
+    "type",
+    "control_id",
+    "sending_app",
+    "charset",
+    "size",
+    "sha256",
+    "in_file",
+    "received_at",
+    "state",
+    "ack_code",
+    "ack_error",
+    "ack_state",
+    "findings",
 )
 
 
@@ -86,9 +101,11 @@ def keep(tx: Transaction, items: Sequence[NewMessage], *, dedupe_since: int) -> 
     holders = {
         (source, control_id, sha256): message_id
         for source, control_id, sha256, message_id in tx.insert(
-            "dedupe", ("source", "control_id", "sha256", "message_id", "at"),
+            "dedupe",
+            ("source", "control_id", "sha256", "message_id", "at"),
             [(item.source, item.control_id, item.sha256, item.id, item.received_at) for item in first.values()],
-            suffix=_HOLDER, suffix_values=(dedupe_since, dedupe_since),
+            suffix=_HOLDER,
+            suffix_values=(dedupe_since, dedupe_since),
         )
     }
     fresh: dict[_Key, Kept] = {}
@@ -113,24 +130,47 @@ def keep(tx: Transaction, items: Sequence[NewMessage], *, dedupe_since: int) -> 
 
 
 def _write(tx: Transaction, items: Sequence[NewMessage]) -> None:
-    tx.insert("message", _MESSAGE, [
-        (
-            item.id, item.source, item.connection, FORMAT_ER7, item.type, item.control_id, item.sending_app, item.charset,
-            len(item.body), item.sha256, int(item.in_file), item.received_at,
-            (MessageState.RECEIVED if item.refusal is None else MessageState.REFUSED).value,
-            "AA" if item.refusal is None else item.refusal.ack_code, error_json(item.refusal),
-            (AckState.OWED if item.ack_owed else AckState.NOT_OWED).value, findings_json(item.findings),
-        )
-        for item in items
-    ])
+    tx.insert(
+        "message",
+        _MESSAGE,
+        [
+            (
+                item.id,
+                item.source,
+                item.connection,
+                FORMAT_ER7,
+                item.type,
+                item.control_id,
+                item.sending_app,
+                item.charset,
+                len(item.body),
+                item.sha256,
+                int(item.in_file),
+                item.received_at,
+                (MessageState.RECEIVED if item.refusal is None else MessageState.REFUSED).value,
+                "AA" if item.refusal is None else item.refusal.ack_code,
+                error_json(item.refusal),
+                (AckState.OWED if item.ack_owed else AckState.NOT_OWED).value,
+                findings_json(item.findings),
+            )
+            for item in items
+        ],
+    )
     tx.insert("body", ("message_id", "bytes"), [(item.id, item.body) for item in items if not item.in_file])
 
 
 def _used_before(tx: Transaction, item: NewMessage, dedupe_since: int) -> bool:
-    return tx.row(
-        "SELECT 1 FROM dedupe WHERE source = ? AND control_id = ? AND sha256 <> ? AND at >= ? AND message_id < ? LIMIT 1",
-        item.source, item.control_id, item.sha256, dedupe_since, item.id,
-    ) is not None
+    return (
+        tx.row(
+            "SELECT 1 FROM dedupe WHERE source = ? AND control_id = ? AND sha256 <> ? AND at >= ? AND message_id < ? LIMIT 1",
+            item.source,
+            item.control_id,
+            item.sha256,
+            dedupe_since,
+            item.id,
+        )
+        is not None
+    )
 
 
 def _judge_again(tx: Transaction, item: NewMessage, message_id: int) -> Kept:
@@ -143,20 +183,30 @@ def _judge_again(tx: Transaction, item: NewMessage, message_id: int) -> Kept:
     if item.refusal is not None or state is not MessageState.REFUSED:
         tx.run(
             "UPDATE message SET ack_code = ?, ack_error = ?, ack_state = ? WHERE id = ?",
-            item.refusal.ack_code if item.refusal else "AA", error_json(item.refusal), owed.value, message_id,
+            item.refusal.ack_code if item.refusal else "AA",
+            error_json(item.refusal),
+            owed.value,
+            message_id,
         )
         return Kept(message_id, item.refusal, again=True)
     state = advance(MESSAGE_STATES, state, MessageEvent.JUDGE_AFRESH)
     tx.run(
-        "UPDATE message SET state = ?, ack_code = 'AA', ack_error = NULL, ack_state = ?, findings = ?, connection = ? WHERE id = ?",
-        state.value, owed.value, findings_json(item.findings), item.connection, message_id,
+        "UPDATE message SET state = ?, ack_code = 'AA', ack_error = NULL, ack_state = ?, findings = ?, connection = ? "
+        "WHERE id = ?",
+        state.value,
+        owed.value,
+        findings_json(item.findings),
+        item.connection,
+        message_id,
     )
     return Kept(message_id, None)
 
 
 def mark_acks(tx: Transaction, items: Sequence[tuple[int, AckEvent]]) -> list[None]:
     """Move acknowledgement states of messages that routing does not touch: refused ones, and lost answers."""
-    states: dict[int, str] = dict(tx.rows_in("SELECT id, ack_state FROM message WHERE id IN ({keys})", [message_id for message_id, _ in items]))
+    states: dict[int, str] = dict(
+        tx.rows_in("SELECT id, ack_state FROM message WHERE id IN ({keys})", [message_id for message_id, _ in items])
+    )
     for message_id, event in items:
         before = AckState(states[message_id])
         if (before, event) in ACK_STATES:
@@ -169,10 +219,18 @@ def reused_control_ids(tx: Transaction, messages: Sequence[tuple[int, str, str]]
 
     Worth a finding, since receipts name it.
     """
-    return {number for (number,) in tx.rows_values(
-        "WITH v(m, s, c) AS (VALUES {values}) SELECT v.m FROM v WHERE EXISTS "
-        "(SELECT 1 FROM dedupe d WHERE d.source = v.s AND d.control_id = v.c AND d.message_id < v.m)", messages,
-    )} if messages else set()
+    return (
+        {
+            number
+            for (number,) in tx.rows_values(
+                "WITH v(m, s, c) AS (VALUES {values}) SELECT v.m FROM v WHERE EXISTS "
+                "(SELECT 1 FROM dedupe d WHERE d.source = v.s AND d.control_id = v.c AND d.message_id < v.m)",
+                messages,
+            )
+        }
+        if messages
+        else set()
+    )
 
 
 def body_of(tx: Transaction, message_id: int) -> bytes:
@@ -182,7 +240,9 @@ def body_of(tx: Transaction, message_id: int) -> bytes:
         BlobDamaged: what is stored is not what came, or the file of a large body is missing.
         KeyError: no such message, or pruned.
     """
-    row = tx.row("SELECT m.sha256, m.in_file, b.bytes FROM message m LEFT JOIN body b ON b.message_id = m.id WHERE m.id = ?", message_id)
+    row = tx.row(
+        "SELECT m.sha256, m.in_file, b.bytes FROM message m LEFT JOIN body b ON b.message_id = m.id WHERE m.id = ?", message_id
+    )
     if row is None or (not row[1] and row[2] is None):
         raise KeyError(message_id)
     if row[1]:

@@ -32,18 +32,20 @@ class Routed:
     patient_id: int | None
     open_n: int
     failed_n: int
-    made: int                    # deliveries in all
+    made: int  # deliveries in all
     findings: tuple[Finding, ...] = ()
     broke: bool = False
 
 
 def unrouted(tx: Transaction, *, limit: int, known: Callable[[int], object]) -> tuple[list[Unrouted], dict[int, bytes]]:
-    """The oldest messages that wait to be routed, in order of arrival; and the inline bodies of those that `known` does not know."""
+    """The oldest messages that wait to be routed, in order of arrival; and inline bodies of those `known` does not know."""
     found = [
         Unrouted(row[0], row[1], row[2], row[3], bool(row[4]), row[5])
         for row in tx.rows(
             "SELECT id, source, connection, charset, in_file, sha256 FROM message WHERE state = 'RECEIVED' AND state <> 'DONE' "
-            "ORDER BY id LIMIT ?", limit)
+            "ORDER BY id LIMIT ?",
+            limit,
+        )
     ]
     unknown = [one for one in found if not one.in_file and known(one.id) is None]
     if not unknown:
@@ -57,7 +59,9 @@ def still_received(tx: Transaction, message_ids: Sequence[int]) -> dict[int, tup
     """Acknowledgement state and findings of those that nobody discarded in between."""
     return {
         message_id: (ack_state, findings)
-        for message_id, state, ack_state, findings in tx.rows_in("SELECT id, state, ack_state, findings FROM message WHERE id IN ({keys})", message_ids)
+        for message_id, state, ack_state, findings in tx.rows_in(
+            "SELECT id, state, ack_state, findings FROM message WHERE id IN ({keys})", message_ids
+        )
         if state == MessageState.RECEIVED.value
     }
 
@@ -75,12 +79,14 @@ def file_routed(tx: Transaction, routed: Sequence[Routed], before: dict[int, tup
         else:
             state = advance(MESSAGE_STATES, state, MessageEvent.ROUTE)
             if not r.open_n:
-                state = advance(MESSAGE_STATES, state, MessageEvent.ENDED_WITH_FAILURE if r.failed_n else MessageEvent.ALL_DELIVERED)
+                state = advance(
+                    MESSAGE_STATES, state, MessageEvent.ENDED_WITH_FAILURE if r.failed_n else MessageEvent.ALL_DELIVERED
+                )
         ack = AckState(ack_state)
         ack = ACK_STATES.get((ack, AckEvent.SEND), ack) if ack is AckState.OWED else ack
-        rows.append((
-            r.message_id, state.value, ack.value, r.patient_id, now, r.open_n, r.failed_n, _joined(findings, r.findings),
-        ))
+        rows.append(
+            (r.message_id, state.value, ack.value, r.patient_id, now, r.open_n, r.failed_n, _joined(findings, r.findings))
+        )
     tx.update("message", "id", ("state", "ack_state", "patient_id", "routed_at", "open_n", "failed_n", "findings"), rows)
 
 

@@ -65,7 +65,7 @@ class LocalIdentifier(_Masked):
 
     system: str
     value: str
-    kind: str = "PI"             # CX-5: PI, VN, AN, …
+    kind: str = "PI"  # CX-5: PI, VN, AN, …
 
 
 @dataclass(frozen=True, slots=True, repr=False)

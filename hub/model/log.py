@@ -8,12 +8,52 @@ from typing import Any
 
 import structlog
 
-FIELDS = frozenset({
-    "ack", "at", "attempts", "bytes", "certificate", "code", "condition", "connection", "connections", "count", "delivery_id", "destination",
-    "duration_ms", "edge", "environment", "error", "event_time", "file", "http_status", "job", "key", "lane_hash", "limit", "listen",
-    "message_id", "message_type", "method", "path", "peer", "pid", "reason", "role", "seconds", "signal", "size", "source",
-    "state", "store", "token_name", "url", "version", "worker",
-})
+FIELDS = frozenset(
+    {
+        "ack",
+        "at",
+        "attempts",
+        "bytes",
+        "certificate",
+        "code",
+        "condition",
+        "connection",
+        "connections",
+        "count",
+        "delivery_id",
+        "destination",
+        "duration_ms",
+        "edge",
+        "environment",
+        "error",
+        "event_time",
+        "file",
+        "http_status",
+        "job",
+        "key",
+        "lane_hash",
+        "limit",
+        "listen",
+        "message_id",
+        "message_type",
+        "method",
+        "path",
+        "peer",
+        "pid",
+        "reason",
+        "role",
+        "seconds",
+        "signal",
+        "size",
+        "source",
+        "state",
+        "store",
+        "token_name",
+        "url",
+        "version",
+        "worker",
+    }
+)
 
 _logger = structlog.get_logger("vaguemestre")
 

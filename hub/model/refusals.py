@@ -11,9 +11,9 @@ from enum import StrEnum
 
 
 class Retry(StrEnum):
-    TRANSIENT = "transient"      # the same thing may work later
-    AMBIGUOUS = "ambiguous"      # nobody knows whether it worked
-    PERMANENT = "permanent"      # the same thing fails again
+    TRANSIENT = "transient"  # the same thing may work later
+    AMBIGUOUS = "ambiguous"  # nobody knows whether it worked
+    PERMANENT = "permanent"  # the same thing fails again
 
 
 class HubError(Exception):
@@ -53,7 +53,7 @@ class MessageRefused(HubError):
 
     code = "MessageRefused"
     ack_code = "AE"
-    condition = "207"            # ERR-3, table 0357
+    condition = "207"  # ERR-3, table 0357
 
     def __init__(self, *, at: str, sentence: str = "", condition: str | None = None) -> None:
         if condition is not None:

@@ -16,4 +16,4 @@ class Site:
     timezone: ZoneInfo = field(default_factory=lambda: ZoneInfo("Europe/Paris"))
     default_charset: str = "utf-8"
     strict_matrix: bool = False
-    source: str = ""             # the source at hand: namespace of identifiers that name no authority
+    source: str = ""  # the source at hand: namespace of identifiers that name no authority

@@ -23,14 +23,14 @@ class MessageState(StrEnum):
 
 
 class MessageEvent(StrEnum):
-    ROUTE = "ROUTE"              # deliveries were made
-    NO_ROUTE = "NO_ROUTE"        # nothing in the configuration wants this message
-    BREAK = "BREAK"              # answered AA, then the hub itself failed on it
+    ROUTE = "ROUTE"  # deliveries were made
+    NO_ROUTE = "NO_ROUTE"  # nothing in the configuration wants this message
+    BREAK = "BREAK"  # answered AA, then the hub itself failed on it
     ALL_DELIVERED = "ALL_DELIVERED"
     ENDED_WITH_FAILURE = "ENDED_WITH_FAILURE"
-    REOPEN = "REOPEN"            # replay, retry: a delivery is open again
-    JUDGE_AFRESH = "JUDGE_AFRESH"    # the same bytes came again after AE or AR, and are accepted now
-    DISCARD = "DISCARD"          # by an operator
+    REOPEN = "REOPEN"  # replay, retry: a delivery is open again
+    JUDGE_AFRESH = "JUDGE_AFRESH"  # the same bytes came again after AE or AR, and are accepted now
+    DISCARD = "DISCARD"  # by an operator
 
 
 _M, _ME = MessageState, MessageEvent
@@ -70,16 +70,16 @@ class DeliveryState(StrEnum):
 
 
 class DeliveryEvent(StrEnum):
-    CLAIM = "CLAIM"              # a worker takes it up
-    DELIVER = "DELIVER"          # the peer took charge
-    FAIL_FOR_NOW = "FAIL_FOR_NOW"    # transient: tried again later
-    NO_ANSWER = "NO_ANSWER"      # sent, nothing came back
-    REFUSE = "REFUSE"            # by the peer for good, or by a rule
-    GIVE_UP = "GIVE_UP"          # too old, or broken
-    HOLD = "HOLD"                # destination not configured, or its breaker is open
-    RELEASE = "RELEASE"          # the destination is there again
-    RETRY = "RETRY"              # by an operator, or by on_unsure
-    SKIP = "SKIP"                # by an operator: this delivery never
+    CLAIM = "CLAIM"  # a worker takes it up
+    DELIVER = "DELIVER"  # the peer took charge
+    FAIL_FOR_NOW = "FAIL_FOR_NOW"  # transient: tried again later
+    NO_ANSWER = "NO_ANSWER"  # sent, nothing came back
+    REFUSE = "REFUSE"  # by the peer for good, or by a rule
+    GIVE_UP = "GIVE_UP"  # too old, or broken
+    HOLD = "HOLD"  # destination not configured, or its breaker is open
+    RELEASE = "RELEASE"  # the destination is there again
+    RETRY = "RETRY"  # by an operator, or by on_unsure
+    SKIP = "SKIP"  # by an operator: this delivery never
 
 
 _D, _DE = DeliveryState, DeliveryEvent
@@ -99,10 +99,10 @@ DELIVERY_STATES: Mapping[tuple[DeliveryState, DeliveryEvent], DeliveryState] = {
     (_D.SENDING, _DE.GIVE_UP): _D.DEAD,
     (_D.SENDING, _DE.HOLD): _D.WAITING,
     (_D.UNSURE, _DE.RETRY): _D.QUEUED,
-    (_D.UNSURE, _DE.DELIVER): _D.DELIVERED,      # asked of the peer: it has it
+    (_D.UNSURE, _DE.DELIVER): _D.DELIVERED,  # asked of the peer: it has it
     (_D.UNSURE, _DE.GIVE_UP): _D.DEAD,
     (_D.UNSURE, _DE.SKIP): _D.CANCELLED,
-    (_D.DELIVERED, _DE.REFUSE): _D.DELIVERED,    # a late negative receipt is kept as a receipt
+    (_D.DELIVERED, _DE.REFUSE): _D.DELIVERED,  # a late negative receipt is kept as a receipt
     (_D.REFUSED, _DE.RETRY): _D.QUEUED,
     (_D.REFUSED, _DE.SKIP): _D.CANCELLED,
     (_D.DEAD, _DE.RETRY): _D.QUEUED,
@@ -123,7 +123,7 @@ class AckState(StrEnum):
 class AckEvent(StrEnum):
     SEND = "SEND"
     LOSE = "LOSE"
-    ASK_AGAIN = "ASK_AGAIN"      # the sender repeats the same bytes
+    ASK_AGAIN = "ASK_AGAIN"  # the sender repeats the same bytes
 
 
 _A, _AE = AckState, AckEvent

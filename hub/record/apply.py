@@ -38,8 +38,14 @@ class Arrival:
 
 
 def apply(
-    tx: Transaction, change: RecordChange, *, patient_id: int | None, message_id: int, source: str,
-    next_id: Callable[[], int], now_us: int,
+    tx: Transaction,
+    change: RecordChange,
+    *,
+    patient_id: int | None,
+    message_id: int,
+    source: str,
+    next_id: Callable[[], int],
+    now_us: int,
 ) -> Applied:
     """File everything that `change` says, under the patient number that matching gave.
 
@@ -53,11 +59,13 @@ def apply_all(tx: Transaction, arrivals: Sequence[Arrival], *, next_id: Callable
     """`apply` for many messages in their order, in few statements."""
     filing = Filing(tx, next_id, now_us)
     patients = {one.patient_id for one in arrivals if one.patient_id is not None}
-    filing.load([
-        *(patient_key(number) for number in patients),
-        *((one.type, one.key) for arrival in arrivals for one in arrival.change.resources),
-        *(("DocumentReference", one.master_id) for arrival in arrivals for one in arrival.change.documents),
-    ])
+    filing.load(
+        [
+            *(patient_key(number) for number in patients),
+            *((one.type, one.key) for arrival in arrivals for one in arrival.change.resources),
+            *(("DocumentReference", one.master_id) for arrival in arrivals for one in arrival.change.documents),
+        ]
+    )
     known = identifiers_of(tx, [number for number in patients if filing.get(*patient_key(number)) is None])
     applied = [_apply(filing, arrival, known) for arrival in arrivals]
     filing.flush()
@@ -69,7 +77,12 @@ def _apply(filing: Filing, arrival: Arrival, known: dict[int, list[Json]]) -> Ap
     filing.begin(arrival.message_id, change.mapping, arrival.source)
     findings: list[Finding] = []
     if patient_id is not None and not file_patient(
-        filing, patient_id, change.patient, path=change.patient_path, event_time=change.event_time, known=known.get(patient_id),
+        filing,
+        patient_id,
+        change.patient,
+        path=change.patient_path,
+        event_time=change.event_time,
+        known=known.get(patient_id),
         came_with=identifier_keys(change.identity) if change.identity is not None else (),
     ):
         findings.append(_older(change.patient_path))
@@ -87,17 +100,19 @@ def _file_resource(filing: Filing, change: ResourceChange, patient_id: int | Non
     findings = []
     stored, key = filing.get(change.type, change.key), change.key
     if stored is not None and stored.patient_id != patient_id:
-        findings.append(Finding(
-            "NUMBER_OF_ANOTHER_PATIENT", change.path, f"this number is already another patient's {change.type}: filed beside it",
-        ))
+        findings.append(
+            Finding(
+                "NUMBER_OF_ANOTHER_PATIENT",
+                change.path,
+                f"this number is already another patient's {change.type}: filed beside it",
+            )
+        )
         key = f"{change.key}#{patient_id or 0}"
         stored = filing.get(change.type, key)
     said = {name: value for name, value in change.body.items() if name not in _WRITTEN_HERE}
     before = stored.json if stored is not None else {}
     body = merged(before, said, change.defaults)
-    draft = Draft(
-        body, str(body.get("status", "")), change.path, sort_date=begins(_date_of(body)), event_time=change.event_time,
-    )
+    draft = Draft(body, str(body.get("status", "")), change.path, sort_date=begins(_date_of(body)), event_time=change.event_time)
     if stored is None:
         filing.create(change.type, key, patient_id, draft)
     elif body != before and filing.is_older(stored, change.event_time):

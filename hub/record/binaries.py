@@ -31,7 +31,9 @@ class BinaryContent:
     def as_fhir(self) -> Json:
         """The Binary resource, bytes in base64."""
         return {
-            "resourceType": "Binary", "id": self.id, "meta": meta(1, self.updated_at, self.mask),
+            "resourceType": "Binary",
+            "id": self.id,
+            "meta": meta(1, self.updated_at, self.mask),
             "contentType": self.content_type,
             "securityContext": {"reference": f"DocumentReference/{self.document_id}"},
             "data": b64encode(self.data).decode(),
@@ -39,7 +41,7 @@ class BinaryContent:
 
 
 def read_binary(
-    tx: Transaction, logical_id: str, *, viewer: Viewer, body_of: Callable[[int], bytes], default_charset: str = "utf-8",
+    tx: Transaction, logical_id: str, *, viewer: Viewer, body_of: Callable[[int], bytes], default_charset: str = "utf-8"
 ) -> BinaryContent | None:
     """The bytes behind `Binary/<id>`; None when there are none, or when their document is hidden from `viewer`.
 
@@ -57,7 +59,8 @@ def read_binary(
         'SELECT b.message_id, b."offset", b.length, b.encoding, b.content_type, b.size, b.sha1, b.promoted, r.id, r.mask,'  # noqa: S608 - our names
         " r.updated_at, r.body FROM binary_content b JOIN resource r ON r.id = b.resource_id"
         f" WHERE b.id = ? AND {condition.sql}",
-        number, *condition.values,
+        number,
+        *condition.values,
     )
     if row is None or not (_names(row[11], logical_id) or _in_a_visible_version(tx, row[8], logical_id, viewer)):
         return None
@@ -73,7 +76,8 @@ def _in_a_visible_version(tx: Transaction, document: int, logical_id: str, viewe
     condition = visible(viewer, mask="v.mask", resource_id="v.id")
     rows = tx.rows(
         f"SELECT v.body FROM resource_version v WHERE v.id = ? AND {condition.sql}",  # noqa: S608 - our names
-        document, *condition.values,
+        document,
+        *condition.values,
     )
     return any(_names(row[0], logical_id) for row in rows)
 
@@ -81,8 +85,12 @@ def _in_a_visible_version(tx: Transaction, document: int, logical_id: str, viewe
 def _decoded(row: Row, body_of: Callable[[int], bytes], default_charset: str) -> bytes:
     message_id, offset, length, encoding, content_type, size, digest, promoted = row[:8]
     try:
-        data = bytes(promoted) if promoted is not None else document_bytes(
-            body_of(message_id), ContentRange(offset, length, encoding, content_type, size, digest), default_charset,
+        data = (
+            bytes(promoted)
+            if promoted is not None
+            else document_bytes(
+                body_of(message_id), ContentRange(offset, length, encoding, content_type, size, digest), default_charset
+            )
         )
     except Unreadable:
         data = b""

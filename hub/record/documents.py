@@ -22,9 +22,9 @@ ENCOUNTER = "Encounter"
 _TYPE = "DocumentReference"
 # The patient may stop being kept from seeing a document; never the other way round.
 _ONCE_VISIBLE = INVISIBLE_PATIENT | INVISIBLE_REP_LEGAUX
-_WRITTEN_HERE = frozenset({
-    "resourceType", "id", "meta", "subject", "status", "masterIdentifier", "identifier", "content", "relatesTo", "securityLabel",
-})
+_WRITTEN_HERE = frozenset(
+    {"resourceType", "id", "meta", "subject", "status", "masterIdentifier", "identifier", "content", "relatesTo", "securityLabel"}
+)
 
 
 class DocumentFiler:
@@ -60,10 +60,20 @@ class DocumentFiler:
         body = self._body(change, self._file_content(change, number), mask)
         if relation := self._relation(change, predecessor, mask):
             body["relatesTo"] = [relation]
-        self._filing.create(_TYPE, key, self._patient_id, Draft(
-            body, self._first_status(change, siblings), change.path, sort_date=begins(str(body.get("date", ""))), mask=mask,
-            event_time=change.event_time,
-        ), number=number)
+        self._filing.create(
+            _TYPE,
+            key,
+            self._patient_id,
+            Draft(
+                body,
+                self._first_status(change, siblings),
+                change.path,
+                sort_date=begins(str(body.get("date", ""))),
+                mask=mask,
+                event_time=change.event_time,
+            ),
+            number=number,
+        )
         self._supersede(change, predecessor, siblings)
 
     def _again(self, stored: Stored, change: DocumentChange) -> None:
@@ -93,9 +103,17 @@ class DocumentFiler:
             self._tell_what_is_odd(stored, change, same_bytes=same_bytes)
             if not same_bytes:
                 body["content"] = [self._content(change, self._file_content(change, stored.id))]
-            self._filing.change(stored, Draft(
-                body, status, change.path, sort_date=begins(str(body.get("date", ""))), mask=mask, event_time=change.event_time,
-            ))
+            self._filing.change(
+                stored,
+                Draft(
+                    body,
+                    status,
+                    change.path,
+                    sort_date=begins(str(body.get("date", ""))),
+                    mask=mask,
+                    event_time=change.event_time,
+                ),
+            )
             if predecessor is not None:
                 self._supersede(change, predecessor, siblings)
 
@@ -156,9 +174,10 @@ class DocumentFiler:
             replaced[predecessor.id] = predecessor
         for one in replaced.values():
             if one.status == CURRENT:
-                self._filing.change(one, Draft(
-                    one.json, SUPERSEDED, change.path, sort_date=one.sort_date, mask=one.mask, event_time=one.event_time,
-                ))
+                self._filing.change(
+                    one,
+                    Draft(one.json, SUPERSEDED, change.path, sort_date=one.sort_date, mask=one.mask, event_time=one.event_time),
+                )
 
     # ---- delete ----
 
@@ -176,10 +195,17 @@ class DocumentFiler:
             self._filing.unchanged += 1
             self._older(change)
             return
-        self._filing.change(stored, Draft(
-            stored.json, ENTERED_IN_ERROR, change.path, sort_date=stored.sort_date, mask=stored.mask,
-            event_time=change.event_time,
-        ))
+        self._filing.change(
+            stored,
+            Draft(
+                stored.json,
+                ENTERED_IN_ERROR,
+                change.path,
+                sort_date=stored.sort_date,
+                mask=stored.mask,
+                event_time=change.event_time,
+            ),
+        )
 
     # ---- rows ----
 
@@ -193,7 +219,7 @@ class DocumentFiler:
 
     def _by_token(self, param: str, value: str, system: str) -> list[Stored]:
         rows = self._filing.tx.rows(
-            "SELECT resource_id FROM token_index WHERE param = ? AND value = ? AND system = ?", param, value, system,
+            "SELECT resource_id FROM token_index WHERE param = ? AND value = ? AND system = ?", param, value, system
         )
         found = self._filing.by_id([row[0] for row in rows]) if rows else []
         found += [one for one in self._filing.filed_now(param, value, system) if one not in found]

@@ -16,7 +16,7 @@ from hub.model.record_change import ContentRange, Json
 from hub.record.tokens import Token, tokens
 from hub.store import Transaction
 
-Key = tuple[str, str]            # resource type, key
+Key = tuple[str, str]  # resource type, key
 TokenRow = tuple[str, str, str, int]
 
 _AT_ONCE = 64
@@ -25,9 +25,7 @@ _LOAD = {
     n: f"SELECT {COLUMNS} FROM resource r WHERE " + " OR ".join(["(r.type = ? AND r.key = ?)"] * n)  # noqa: S608 - our names
     for n in (1, 2, 4, 8, 16, 32, 64)
 }
-_RESOURCE = (
-    "id", "type", "key", "version", "patient_id", "sort_date", "status", "mask", "event_time", "updated_at", "body",
-)
+_RESOURCE = ("id", "type", "key", "version", "patient_id", "sort_date", "status", "mask", "event_time", "updated_at", "body")
 _CHANGING = ("version", "sort_date", "status", "mask", "event_time", "updated_at", "body")
 _BINARY = ("id", "resource_id", "message_id", "offset", "length", "encoding", "content_type", "size", "sha1")
 _VERSION = ("id", "version", "status", "mask", "updated_at", "body")
@@ -78,8 +76,26 @@ class Filing:
     """The record being changed. `begin` says for which message; the counts are those of that message."""
 
     __slots__ = (
-        "_binaries", "_changed", "_last", "_new", "_provenance", "_seen", "_token_index", "_tokens_gone", "_tokens_new",
-        "_touched", "_versions", "created", "mapping", "message_id", "next_id", "now_us", "source", "tx", "unchanged", "updated",
+        "_binaries",
+        "_changed",
+        "_last",
+        "_new",
+        "_provenance",
+        "_seen",
+        "_token_index",
+        "_tokens_gone",
+        "_tokens_new",
+        "_touched",
+        "_versions",
+        "created",
+        "mapping",
+        "message_id",
+        "next_id",
+        "now_us",
+        "source",
+        "tx",
+        "unchanged",
+        "updated",
     )
 
     def __init__(self, tx: Transaction, next_id: Callable[[], int], now_us: int) -> None:
@@ -87,7 +103,7 @@ class Filing:
         self._seen: dict[Key, Stored | None] = {}
         self._new: dict[int, Stored] = {}
         self._changed: dict[int, Stored] = {}
-        self._last: dict[int, int] = {}              # resource → message of its newest version, for those changed here
+        self._last: dict[int, int] = {}  # resource → message of its newest version, for those changed here
         self._versions: list[tuple[Any, ...]] = []
         self._provenance: list[tuple[Any, ...]] = []
         self._binaries: list[tuple[Any, ...]] = []
@@ -108,9 +124,9 @@ class Filing:
         """Read the rows of `keys` in one statement (64 at a time)."""
         wanted = [key for key in dict.fromkeys(keys) if key not in self._seen]
         for start in range(0, len(wanted), _AT_ONCE):
-            part = wanted[start:start + _AT_ONCE]
+            part = wanted[start : start + _AT_ONCE]
             self._seen.update(dict.fromkeys(part))
-            size = 1 << (len(part) - 1).bit_length()             # few distinct statements, so that they stay prepared
+            size = 1 << (len(part) - 1).bit_length()  # few distinct statements, so that they stay prepared
             part += part[-1:] * (size - len(part))
             for row in self.tx.rows(_LOAD[size], *[text for key in part for text in key]):
                 self._seen[row[1], row[2]] = Stored(*row)
@@ -152,7 +168,9 @@ class Filing:
             return self._last[stored.id] >= self.message_id or (stored.id not in self._new and self.was_applied(stored))
         rows = self.tx.rows(
             "SELECT message_id FROM provenance WHERE resource_id = ? AND (version = ? OR message_id = ?)",
-            stored.id, stored.version, self.message_id,
+            stored.id,
+            stored.version,
+            self.message_id,
         )
         return any(row[0] >= self.message_id for row in rows)
 
@@ -160,16 +178,26 @@ class Filing:
         """Whether this very message made a version of the resource on an earlier run."""
         if stored.id in self._touched or stored.id in self._new:
             return False
-        return self.tx.row(
-            "SELECT 1 FROM provenance WHERE message_id = ? AND resource_id = ?", self.message_id, stored.id,
-        ) is not None
+        return (
+            self.tx.row("SELECT 1 FROM provenance WHERE message_id = ? AND resource_id = ?", self.message_id, stored.id)
+            is not None
+        )
 
     # ---- change ----
 
     def create(self, kind: str, key: str, patient_id: int | None, draft: Draft, *, number: int | None = None) -> Stored:
         stored = Stored(
-            self.next_id() if number is None else number, kind, key, 1, patient_id, draft.sort_date, draft.status, draft.mask,
-            draft.event_time, self.now_us, dumps(draft.body),
+            self.next_id() if number is None else number,
+            kind,
+            key,
+            1,
+            patient_id,
+            draft.sort_date,
+            draft.status,
+            draft.mask,
+            draft.event_time,
+            self.now_us,
+            dumps(draft.body),
         )
         self.created += 1
         self._seen[kind, key] = self._new[stored.id] = stored
@@ -200,10 +228,19 @@ class Filing:
     def add_binary(self, document: int, content: ContentRange) -> int:
         """File where a document's bytes stand in the message; the number of the Binary."""
         number = self.next_id()
-        self._binaries.append((
-            number, document, self.message_id, content.offset, content.length, content.encoding, content.content_type,
-            content.size, content.sha1,
-        ))
+        self._binaries.append(
+            (
+                number,
+                document,
+                self.message_id,
+                content.offset,
+                content.length,
+                content.encoding,
+                content.content_type,
+                content.size,
+                content.sha1,
+            )
+        )
         return number
 
     def _came_from(self, stored: Stored, path: str) -> None:
@@ -232,15 +269,36 @@ class Filing:
         if self._versions:
             self.tx.insert("resource_version", _VERSION, sorted(self._versions))
         if self._new:
-            self.tx.insert("resource", _RESOURCE, [
-                (s.id, s.type, s.key, s.version, s.patient_id, s.sort_date, s.status, s.mask, s.event_time, s.updated_at, s.body)
-                for _, s in sorted(self._new.items())         # rows that come in order fill their pages
-            ])
+            self.tx.insert(
+                "resource",
+                _RESOURCE,
+                [
+                    (
+                        s.id,
+                        s.type,
+                        s.key,
+                        s.version,
+                        s.patient_id,
+                        s.sort_date,
+                        s.status,
+                        s.mask,
+                        s.event_time,
+                        s.updated_at,
+                        s.body,
+                    )
+                    for _, s in sorted(self._new.items())  # rows that come in order fill their pages
+                ],
+            )
         if self._changed:
-            self.tx.update("resource", "id", _CHANGING, [
-                (s.id, s.version, s.sort_date, s.status, s.mask, s.event_time, s.updated_at, s.body)
-                for s in self._changed.values()
-            ])
+            self.tx.update(
+                "resource",
+                "id",
+                _CHANGING,
+                [
+                    (s.id, s.version, s.sort_date, s.status, s.mask, s.event_time, s.updated_at, s.body)
+                    for s in self._changed.values()
+                ],
+            )
         if self._binaries:
             self.tx.insert("binary_content", _BINARY, self._binaries)
         if self._tokens_gone:

@@ -11,20 +11,32 @@ from hub.model.identity import PatientIdentity, ins_is_usable
 from hub.store import Transaction
 
 INS_TRAITS_DIFFER, INS_HELD_BY_ANOTHER, INS_CHANGED, TWO_PATIENTS = (
-    "INS_TRAITS_DIFFER", "INS_HELD_BY_ANOTHER", "INS_CHANGED", "TWO_PATIENTS",
+    "INS_TRAITS_DIFFER",
+    "INS_HELD_BY_ANOTHER",
+    "INS_CHANGED",
+    "TWO_PATIENTS",
 )
 
 # CX-5 of numbers that mean one person: others (NH, the insured's number) are shared by a family.
 _KINDS = frozenset({"PI", "PT", "MR", "PN", "RRI", ""})
 _KIND_INS = "INS"
-_AT_ONCE = 32                    # identifiers in one statement; a PID-3 may repeat without end
+_AT_ONCE = 32  # identifiers in one statement; a PID-3 may repeat without end
 
 _CASE_COLUMNS = (
-    "id", "kind", "fingerprint", "patient_id", "other_patient_id", "system", "value", "message_id", "state", "created_at",
+    "id",
+    "kind",
+    "fingerprint",
+    "patient_id",
+    "other_patient_id",
+    "system",
+    "value",
+    "message_id",
+    "state",
+    "created_at",
 )
 _PATIENT_COLUMNS = ("birth_name", "birth_date", "sex", "status")
 
-Identifier = tuple[str, str, str]            # system, value, kind
+Identifier = tuple[str, str, str]  # system, value, kind
 Traits = tuple[str, str, str]
 
 _SELECT = (
@@ -60,9 +72,7 @@ class Owner:
     status: str
 
 
-def resolve(
-    tx: Transaction, identity: PatientIdentity, *, message_id: int, next_id: Callable[[], int], now_us: int,
-) -> Match:
+def resolve(tx: Transaction, identity: PatientIdentity, *, message_id: int, next_id: Callable[[], int], now_us: int) -> Match:
     """The patient number of `identity`, found or made; new identifiers are filed, doubts go to `identity_case`.
 
     One select for a known patient of whom nothing changed.
@@ -72,7 +82,7 @@ def resolve(
 
 
 def resolve_all(
-    tx: Transaction, arrivals: Sequence[tuple[int, PatientIdentity]], *, next_id: Callable[[], int], now_us: int,
+    tx: Transaction, arrivals: Sequence[tuple[int, PatientIdentity]], *, next_id: Callable[[], int], now_us: int
 ) -> list[Match]:
     """`resolve` for many messages (number, identity) in their order, in few statements.
 
@@ -95,9 +105,11 @@ def identifier_keys(identity: PatientIdentity) -> list[tuple[str, str]]:
 
 
 def _local_identifiers(identity: PatientIdentity) -> list[Identifier]:
-    return list(dict.fromkeys(
-        (one.system, one.value, one.kind or "PI") for one in identity.local if one.value and one.system and one.kind in _KINDS
-    ))
+    return list(
+        dict.fromkeys(
+            (one.system, one.value, one.kind or "PI") for one in identity.local if one.value and one.system and one.kind in _KINDS
+        )
+    )
 
 
 def _usable_ins(identity: PatientIdentity) -> list[Identifier]:
@@ -117,14 +129,14 @@ class _Desk:
         self._changed: dict[int, Owner] = {}
         self._gained: list[tuple[Identifier, int]] = []
         self._ins_gained: dict[int, dict[str, str]] = {}
-        self._cases: dict[bytes, tuple[int, int, tuple[object, ...]]] = {}       # fingerprint → case, patient, row
+        self._cases: dict[bytes, tuple[int, int, tuple[object, ...]]] = {}  # fingerprint → case, patient, row
 
     def look_up(self, wanted: Sequence[Identifier]) -> None:
         pairs = list(dict.fromkeys(one[:2] for one in wanted))
         known: dict[int, Owner] = {}
         for start in range(0, len(pairs), _AT_ONCE):
-            part = pairs[start:start + _AT_ONCE]
-            size = 1 << (len(part) - 1).bit_length()             # few distinct statements, so that they stay prepared
+            part = pairs[start : start + _AT_ONCE]
+            size = 1 << (len(part) - 1).bit_length()  # few distinct statements, so that they stay prepared
             part += part[-1:] * (size - len(part))
             rows = self._tx.rows(_FIND[size], *[text for one in part for text in one])
             for system, value, number, name, birth, sex, status in rows:
@@ -154,9 +166,13 @@ class _Desk:
         """System → value of each INS of a patient."""
         found = dict(self._ins_gained.get(patient.patient_id, ()))
         if patient.patient_id not in self._new:
-            found.update(self._tx.rows(
-                "SELECT system, value FROM patient_identifier WHERE patient_id = ? AND kind = ?", patient.patient_id, _KIND_INS,
-            ))
+            found.update(
+                self._tx.rows(
+                    "SELECT system, value FROM patient_identifier WHERE patient_id = ? AND kind = ?",
+                    patient.patient_id,
+                    _KIND_INS,
+                )
+            )
         return found
 
     def patient_of_case(self, fingerprint: bytes) -> Owner | None:
@@ -166,8 +182,10 @@ class _Desk:
             number = row[0]
         else:
             return None
-        known = self._new.get(number) or self._changed.get(number) or next(
-            (one for one in self._owners.values() if one.patient_id == number), None,
+        known = (
+            self._new.get(number)
+            or self._changed.get(number)
+            or next((one for one in self._owners.values() if one.patient_id == number), None)
         )
         if known is None:
             row = self._tx.row("SELECT birth_name, birth_date, sex, status FROM patient WHERE id = ?", number)
@@ -175,7 +193,7 @@ class _Desk:
         return known
 
     def open_case(
-        self, kind: str, fingerprint: bytes, patient: Owner, other: Owner | None, what: Identifier, *, message: int,
+        self, kind: str, fingerprint: bytes, patient: Owner, other: Owner | None, what: Identifier, *, message: int
     ) -> None:
         """File a doubt once, however often it comes."""
         if fingerprint in self._cases:
@@ -183,24 +201,40 @@ class _Desk:
         if self._tx.row("SELECT 1 FROM identity_case WHERE fingerprint = ?", fingerprint) is not None:
             return
         number = self.next_id()
-        self._cases[fingerprint] = number, patient.patient_id, (
-            number, kind, fingerprint, patient.patient_id, other.patient_id if other else None, what[0], what[1], message,
-            "OPEN", self._now_us,
+        self._cases[fingerprint] = (
+            number,
+            patient.patient_id,
+            (
+                number,
+                kind,
+                fingerprint,
+                patient.patient_id,
+                other.patient_id if other else None,
+                what[0],
+                what[1],
+                message,
+                "OPEN",
+                self._now_us,
+            ),
         )
 
     def flush(self) -> None:
         if self._new:
-            self._tx.insert("patient", ("id", *_PATIENT_COLUMNS, "created_at"), [
-                (one.patient_id, *one.traits, one.status, self._now_us) for one in self._new.values()
-            ])
+            self._tx.insert(
+                "patient",
+                ("id", *_PATIENT_COLUMNS, "created_at"),
+                [(one.patient_id, *one.traits, one.status, self._now_us) for one in self._new.values()],
+            )
         if self._changed:
-            self._tx.update("patient", "id", _PATIENT_COLUMNS, [
-                (one.patient_id, *one.traits, one.status) for one in self._changed.values()
-            ])
+            self._tx.update(
+                "patient", "id", _PATIENT_COLUMNS, [(one.patient_id, *one.traits, one.status) for one in self._changed.values()]
+            )
         if self._gained:
-            self._tx.insert("patient_identifier", ("system", "value", "kind", "patient_id", "since"), [
-                (*identifier, number, self._now_us) for identifier, number in self._gained
-            ])
+            self._tx.insert(
+                "patient_identifier",
+                ("system", "value", "kind", "patient_id", "since"),
+                [(*identifier, number, self._now_us) for identifier, number in self._gained],
+            )
         if self._cases:
             self._tx.insert("identity_case", _CASE_COLUMNS, [row for _, _, row in self._cases.values()])
 
@@ -262,7 +296,7 @@ class _Resolution:
             self._open_case(TWO_PATIENTS, _fingerprint("ipp", *pair), patient, owner, ipp)
 
     def _claim_ins(self, patient: Owner, ins: list[Identifier], *, has_ipp: bool) -> None:
-        own: dict[str, str] | None = None        # system → value of the INS that this patient has
+        own: dict[str, str] | None = None  # system → value of the INS that this patient has
         for one in ins:
             holder = self._desk.owner(one)
             if holder is not None and holder.patient_id == patient.patient_id:

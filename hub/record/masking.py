@@ -10,13 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from hub.model.record_change import (
-    CONFIDENTIALITY_VERY_RESTRICTED,
-    INVISIBLE_PATIENT,
-    INVISIBLE_REP_LEGAUX,
-    MASQUE_PS,
-    Json,
-)
+from hub.model.record_change import CONFIDENTIALITY_VERY_RESTRICTED, INVISIBLE_PATIENT, INVISIBLE_REP_LEGAUX, MASQUE_PS, Json
 from hub.record.tokens import AUTHOR_FINESS, AUTHOR_RPPS
 
 VISIBILITY_SYSTEM = "urn:oid:1.2.250.1.213.1.1.4.13"

@@ -33,8 +33,7 @@ class Page:
 
 
 def cut(
-    found: Sequence[Json], count: int, cursor: Callable[[Json], str], *, total: int | None = None,
-    unknown: tuple[str, ...] = (),
+    found: Sequence[Json], count: int, cursor: Callable[[Json], str], *, total: int | None = None, unknown: tuple[str, ...] = ()
 ) -> Page:
     """A page of the first `count` of `found`, which holds one more when there is a next page."""
     entries = tuple(found[:count])

@@ -31,7 +31,7 @@ def identifiers_of(tx: Transaction, patients: Sequence[int]) -> dict[int, list[J
     """`Patient.identifier` of each patient: INS first, then the IPPs in the order in which they became known."""
     found: dict[int, list[Json]] = {number: [] for number in patients}
     rows = tx.rows_in(
-        "SELECT patient_id, kind, since, system, value FROM patient_identifier WHERE patient_id IN ({keys})", patients,
+        "SELECT patient_id, kind, since, system, value FROM patient_identifier WHERE patient_id IN ({keys})", patients
     )
     for number, kind, _, system, value in sorted(rows, key=lambda row: (row[1] != "INS", row[2:])):
         found[number].append(_identifier(system, value, kind))
@@ -47,8 +47,14 @@ def _identifier(system: str, value: str, kind: str) -> Json:
 
 
 def file_patient(
-    filing: Filing, patient_id: int, said: Json | None, *, came_with: Sequence[tuple[str, str]],
-    known: list[Json] | None = None, path: str, event_time: int,
+    filing: Filing,
+    patient_id: int,
+    said: Json | None,
+    *,
+    came_with: Sequence[tuple[str, str]],
+    known: list[Json] | None = None,
+    path: str,
+    event_time: int,
 ) -> bool:
     """Create or update the Patient of `patient_id`; False when the message is older than what is filed.
 
@@ -60,9 +66,7 @@ def file_patient(
     if stored is None:
         listed = known if known is not None else identifiers_of(filing.tx, [patient_id])[patient_id]
         body = _named(merged({}, _without_meta(said or {})), listed)
-        filing.create(
-            *patient_key(patient_id), patient_id, Draft(body, "active", path, event_time=event_time), number=patient_id,
-        )
+        filing.create(*patient_key(patient_id), patient_id, Draft(body, "active", path, event_time=event_time), number=patient_id)
         return True
     before = stored.json
     listed = before.get("identifier", [])
@@ -85,5 +89,3 @@ def _named(body: Json, listed: list[Json]) -> Json:
 
 def _without_meta(body: Json) -> Json:
     return {name: value for name, value in body.items() if name not in {"resourceType", "id", "meta"}}
-
-

@@ -37,7 +37,7 @@ def read_provenance(tx: Transaction, logical_id: str, *, viewer: Viewer) -> Json
 
 
 def search_provenance(
-    tx: Transaction, targets: list[str], *, viewer: Viewer, count: int, after: str, counted: bool = False,
+    tx: Transaction, targets: list[str], *, viewer: Viewer, count: int, after: str, counted: bool = False
 ) -> Page:
     """The Provenances of one resource, newest version first. `targets` are `Type/id` or `Type/id/_history/version`.
 
@@ -54,7 +54,7 @@ def search_provenance(
         return Page(total=0)
     sql, values = "p.resource_id = ?", [number]
     if kind:
-        sql, values = f"{sql} AND r.type = ?", [*values, kind]     # type: ignore[list-item]
+        sql, values = f"{sql} AND r.type = ?", [*values, kind]  # type: ignore[list-item]
     if version:
         sql, values = f"{sql} AND p.version = ?", [*values, int(version)]
     total = len(_rows(tx, sql, tuple(values), viewer)) if counted or count == 0 else None
@@ -71,7 +71,10 @@ def _rows(tx: Transaction, sql: str, values: tuple[object, ...], viewer: Viewer,
     then = visible(viewer, mask="COALESCE(v.mask, r.mask)")
     rows = tx.rows(
         f"{_SELECT}{sql} AND {now.sql} AND {then.sql} ORDER BY p.version DESC, p.message_id, p.path LIMIT ?",
-        *values, *now.values, *then.values, limit,
+        *values,
+        *now.values,
+        *then.values,
+        limit,
     )
     return [_render(row) for row in rows]
 
@@ -82,18 +85,21 @@ def _render(row: Row) -> Json:
     target = f"{kind}/{uid_text(resource_id)}"
     act = "DELETE" if status == "entered-in-error" else ("CREATE" if version == 1 else "UPDATE")
     rendered: Json = {
-        "resourceType": "Provenance", "id": f"{uid_text(resource_id)}.{version}",
+        "resourceType": "Provenance",
+        "id": f"{uid_text(resource_id)}.{version}",
         "meta": {"versionId": "1", "lastUpdated": at},
         "target": [{"reference": f"{target}/_history/{version}"}],
         "recorded": at,
         "policy": [_MAPPING + mapping],
         "activity": {"coding": [{"system": _OPERATION, "code": act}]},
         "agent": [{"type": {"coding": [{"system": _AGENT_TYPE, "code": "author"}]}, "who": {"display": source or "unknown"}}],
-        "entity": [{
-            "role": "source",
-            "what": {"reference": f"urn:uuid:{uid_text(message_id)}"},
-            "extension": [{"url": SOURCE_PATH, "valueString": path}],
-        }],
+        "entity": [
+            {
+                "role": "source",
+                "what": {"reference": f"urn:uuid:{uid_text(message_id)}"},
+                "extension": [{"url": SOURCE_PATH, "valueString": path}],
+            }
+        ],
     }
     if security := labels(mask):
         rendered["meta"]["security"] = security

@@ -18,9 +18,7 @@ from hub.record.rendering import number_of, render
 from hub.record.search_parameters import Condition, known_types, reader_of
 from hub.store import Transaction
 
-__all__ = [
-    "MAX_COUNT", "BinaryContent", "Page", "SearchRefused", "Viewer", "history", "read", "read_binary", "search", "vread",
-]
+__all__ = ["MAX_COUNT", "BinaryContent", "Page", "SearchRefused", "Viewer", "history", "read", "read_binary", "search", "vread"]
 
 MAX_COUNT = 500
 # Parameters about the answer and not about what is searched.
@@ -46,9 +44,7 @@ def vread(tx: Transaction, kind: str, logical_id: str, version: str, *, viewer: 
     return found[0] if found else None
 
 
-def history(
-    tx: Transaction, kind: str, logical_id: str, *, viewer: Viewer, count: int = 50, after: str = "",
-) -> Page | None:
+def history(tx: Transaction, kind: str, logical_id: str, *, viewer: Viewer, count: int = 50, after: str = "") -> Page | None:
     """The versions of one resource, newest first; None when it is not there. `after` is a version number."""
     if after and not (after.isascii() and after.isdigit() and len(after) < 10):
         raise SearchRefused("after")
@@ -64,7 +60,7 @@ def history(
 
 
 def search(
-    tx: Transaction, kind: str, params: Sequence[tuple[str, str]], *, viewer: Viewer, count: int = 20, after: str = "",
+    tx: Transaction, kind: str, params: Sequence[tuple[str, str]], *, viewer: Viewer, count: int = 20, after: str = ""
 ) -> Page:
     """One page of a search. Repeated parameters narrow it, commas widen it.
 
@@ -115,7 +111,7 @@ def _conditions(kind: str, asked: Sequence[tuple[str, str]]) -> tuple[list[Condi
 
 
 def _page(
-    tx: Transaction, kind: str, where: str, values: tuple[object, ...], *, narrow: bool, count: int, after: str,
+    tx: Transaction, kind: str, where: str, values: tuple[object, ...], *, narrow: bool, count: int, after: str
 ) -> list[Stored]:
     date, number = _cursor(after)
     if narrow:
@@ -123,13 +119,19 @@ def _page(
         place = "AND (r.sort_date < ? OR (r.sort_date = ? AND r.id < ?))" if after else ""
         rows = tx.rows(
             f"SELECT {COLUMNS} FROM resource r WHERE r.type = ? AND {where} {place} ORDER BY r.sort_date DESC, r.id DESC LIMIT ?",  # noqa: S608
-            kind, *values, *((date, date, number) if after else ()), count + 1,
+            kind,
+            *values,
+            *((date, date, number) if after else ()),
+            count + 1,
         )
     else:
         # `|| ''` keeps the planner on the primary key, which is already in the order asked for.
         rows = tx.rows(
             f"SELECT {COLUMNS} FROM resource r WHERE r.id < ? AND r.type || '' = ? AND {where} ORDER BY r.id DESC LIMIT ?",  # noqa: S608
-            number, kind, *values, count + 1,
+            number,
+            kind,
+            *values,
+            count + 1,
         )
     return [Stored(*row) for row in rows]
 
@@ -150,13 +152,15 @@ def _current(tx: Transaction, kind: str, logical_id: str, viewer: Viewer) -> Sto
     condition = visible(viewer)
     row = tx.row(
         f"SELECT {COLUMNS} FROM resource r WHERE r.id = ? AND r.type = ? AND {condition.sql}",  # noqa: S608 - our names
-        number, kind, *condition.values,
+        number,
+        kind,
+        *condition.values,
     )
     return None if row is None else Stored(*row)
 
 
 def _versions(
-    tx: Transaction, kind: str, logical_id: str, viewer: Viewer, *, sql: str, values: tuple[int, ...], limit: int = 1,
+    tx: Transaction, kind: str, logical_id: str, viewer: Viewer, *, sql: str, values: tuple[int, ...], limit: int = 1
 ) -> list[Json]:
     number = number_of(logical_id)
     if number is None:
@@ -167,18 +171,28 @@ def _versions(
         "SELECT id, version, status, mask, updated_at, body FROM resource WHERE id = ?"
         " UNION ALL SELECT id, version, status, mask, updated_at, body FROM resource_version WHERE id = ?"
         f") x JOIN resource r ON r.id = x.id WHERE r.type = ? AND {now.sql} AND {then.sql} {sql} ORDER BY x.version DESC LIMIT ?",
-        number, number, kind, *now.values, *then.values, *values, limit,
+        number,
+        number,
+        kind,
+        *now.values,
+        *then.values,
+        *values,
+        limit,
     )
     return [
-        render(
-            kind, number, version=version, patient_id=patient_id, status=status, mask=mask, updated_at=updated_at, body=body,
-        )
+        render(kind, number, version=version, patient_id=patient_id, status=status, mask=mask, updated_at=updated_at, body=body)
         for version, patient_id, status, mask, updated_at, body in rows
     ]
 
 
 def _rendered(one: Stored) -> Json:
     return render(
-        one.type, one.id, version=one.version, patient_id=one.patient_id, status=one.status, mask=one.mask,
-        updated_at=one.updated_at, body=one.body,
+        one.type,
+        one.id,
+        version=one.version,
+        patient_id=one.patient_id,
+        status=one.status,
+        mask=one.mask,
+        updated_at=one.updated_at,
+        body=one.body,
     )

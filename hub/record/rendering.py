@@ -11,13 +11,17 @@ from hub.record.masking import labels
 
 _NO_SUBJECT = frozenset({"Patient", "Practitioner", "PractitionerRole", "Organization", "Appointment"})
 _SUBJECT = {
-    "AllergyIntolerance": "patient", "Immunization": "patient", "Consent": "patient", "FamilyMemberHistory": "patient",
-    "RelatedPerson": "patient", "Task": "for",
+    "AllergyIntolerance": "patient",
+    "Immunization": "patient",
+    "Consent": "patient",
+    "FamilyMemberHistory": "patient",
+    "RelatedPerson": "patient",
+    "Task": "for",
 }
 
 
 def render(
-    kind: str, number: int, *, version: int, patient_id: int | None, status: str, mask: int, updated_at: int, body: bytes,
+    kind: str, number: int, *, version: int, patient_id: int | None, status: str, mask: int, updated_at: int, body: bytes
 ) -> Json:
     """One version of a resource as FHIR JSON."""
     rendered: Json = {"resourceType": kind, "id": uid_text(number), "meta": meta(version, updated_at, mask)}

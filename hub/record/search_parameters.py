@@ -33,7 +33,7 @@ class Condition:
     narrow: bool = False
 
 
-Reader = Callable[[str, str], Condition]         # name, value → condition
+Reader = Callable[[str, str], Condition]  # name, value → condition
 
 
 def reader_of(kind: str, name: str) -> Reader | None:
@@ -65,7 +65,8 @@ def _either(conditions: Iterable[Condition]) -> Condition:
     if len(found) == 1:
         return found[0]
     return Condition(
-        "(" + " OR ".join(one.sql for one in found) + ")", tuple(value for one in found for value in one.values),
+        "(" + " OR ".join(one.sql for one in found) + ")",
+        tuple(value for one in found for value in one.values),
         all(one.narrow for one in found),
     )
 
@@ -94,7 +95,8 @@ def _exact(param: str, form: Callable[[str], str]) -> Reader:
             raise SearchRefused(name)
         return Condition(
             "r.id IN (SELECT t.resource_id FROM token_index t WHERE t.param = ? AND t.value = ? AND t.system = '')",
-            (param, value), narrow=True,
+            (param, value),
+            narrow=True,
         )
 
     return lambda name, value: _either(one(name, text) for text in _alternatives(name, value))
@@ -135,22 +137,30 @@ def _birthdate(text: str) -> str:
 
 
 _BEGINS = {
-    "eq": "{c} >= ? AND {c} < ?", "ne": "({c} < ? OR {c} >= ?)", "ge": "{c} >= ?", "gt": "{c} >= ?", "sa": "{c} >= ?",
-    "le": "{c} < ?", "lt": "{c} < ?", "eb": "{c} < ?",
+    "eq": "{c} >= ? AND {c} < ?",
+    "ne": "({c} < ? OR {c} >= ?)",
+    "ge": "{c} >= ?",
+    "gt": "{c} >= ?",
+    "sa": "{c} >= ?",
+    "le": "{c} < ?",
+    "lt": "{c} < ?",
+    "eb": "{c} < ?",
 }
 _WHICH_END = {"ge": (0,), "gt": (1,), "sa": (1,), "le": (1,), "lt": (0,), "eb": (0,), "eq": (0, 1), "ne": (0, 1)}
 
 
 def _date(column: str, read: Callable[[str], tuple[Any, Any] | None]) -> Reader:
     def one(name: str, text: str) -> Condition:
-        found = _PREFIXED.fullmatch(_plain(text).replace(" ", "+"))      # a + of an offset that came undecoded
+        found = _PREFIXED.fullmatch(_plain(text).replace(" ", "+"))  # a + of an offset that came undecoded
         ends = read(found[2]) if found is not None else None
         if found is None or ends is None:
             raise SearchRefused(name)
         prefix = found[1] or "eq"
         sql = _BEGINS[prefix].format(c=column)
-        return Condition(f"({sql} AND {column} <> '')" if column == "r.sort_date" else f"({sql})",
-                         tuple(ends[end] for end in _WHICH_END[prefix]))
+        return Condition(
+            f"({sql} AND {column} <> '')" if column == "r.sort_date" else f"({sql})",
+            tuple(ends[end] for end in _WHICH_END[prefix]),
+        )
 
     return lambda name, value: _either(one(name, text) for text in _alternatives(name, value))
 
@@ -161,7 +171,7 @@ _OF_A_PATIENT: dict[str, Reader] = {
     "patient.identifier": _token("Patient.identifier", "r.patient_id"),
     "subject.identifier": _token("Patient.identifier", "r.patient_id"),
     "status": _status,
-    "date": _date("r.sort_date", span),              # a period counts by its start
+    "date": _date("r.sort_date", span),  # a period counts by its start
 }
 _EVERY: dict[str, Reader] = {"_id": _id, "_lastUpdated": _date("r.updated_at", micros_span)}
 _READERS: dict[str, dict[str, Reader]] = {

@@ -11,7 +11,7 @@ from typing import Any
 from hub.model.identity import comparable
 from hub.model.record_change import Json
 
-Token = tuple[str, str, str]         # param, value, system
+Token = tuple[str, str, str]  # param, value, system
 
 AUTHOR_RPPS, AUTHOR_FINESS = "DocumentReference.author-rpps", "DocumentReference.author-finess"
 SET, RELATES_TO = "DocumentReference.set", "DocumentReference.relatesto"
@@ -85,11 +85,11 @@ def _authors(body: Json) -> Iterator[Token]:
 def _author_token(system: str, value: str) -> Iterator[Token]:
     if system in _RPPS_SYSTEMS and value:
         yield AUTHOR_RPPS, value, ""
-        if len(value) == 12 and value[0] == "8":             # PS_IdNat: the kind of number, then the RPPS
+        if len(value) == 12 and value[0] == "8":  # PS_IdNat: the kind of number, then the RPPS
             yield AUTHOR_RPPS, value[1:], ""
     elif system in _FINESS_SYSTEMS and value:
         yield AUTHOR_FINESS, value, ""
-        if len(value) == 10 and value[0] == "1":             # Struct_IdNat: the kind of number, then the FINESS
+        if len(value) == 10 and value[0] == "1":  # Struct_IdNat: the kind of number, then the FINESS
             yield AUTHOR_FINESS, value[1:], ""
 
 
@@ -110,5 +110,7 @@ def identifier_forms(system: str, value: str) -> Iterator[tuple[str, str]]:
 
 
 _READERS: dict[str, Callable[[Json], Iterator[Token]]] = {
-    "Patient": _patient, "Encounter": _encounter, "DocumentReference": _document,
+    "Patient": _patient,
+    "Encounter": _encounter,
+    "DocumentReference": _document,
 }

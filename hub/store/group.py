@@ -25,9 +25,9 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Done = Callable[[Any], None]
 
-ALONE_S = 0.010              # how long other work may hold the writer when nothing urgent waits
-WITH_URGENT_S = 0.003        # … and when acknowledgements are in the same group
-QUICK_COMMIT_S = 0.002       # a disk this fast commits many acknowledgements by themselves, in turn with other work
+ALONE_S = 0.010  # how long other work may hold the writer when nothing urgent waits
+WITH_URGENT_S = 0.003  # … and when acknowledgements are in the same group
+QUICK_COMMIT_S = 0.002  # a disk this fast commits many acknowledgements by themselves, in turn with other work
 MANY = 4
 
 
@@ -58,7 +58,9 @@ class CommitTimes:
 class _Bulk(Generic[Item, Result]):
     __slots__ = ("_writer", "at_most", "job", "queue", "urgent")
 
-    def __init__(self, writer: GroupWriter, job: Callable[[Transaction, Sequence[Item]], Sequence[Result]], urgent: bool, at_most: int) -> None:
+    def __init__(
+        self, writer: GroupWriter, job: Callable[[Transaction, Sequence[Item]], Sequence[Result]], urgent: bool, at_most: int
+    ) -> None:
         self._writer, self.job, self.urgent, self.at_most = writer, job, urgent, at_most
         self.queue: deque[tuple[Item, Done]] = deque()
 
@@ -82,13 +84,13 @@ class GroupWriter:
         self._idle = False
         self._stopping = False
         self._urgents_turn = False
-        self._commit_s = 0.0             # a moving mean
+        self._commit_s = 0.0  # a moving mean
         self._bulks: list[_Bulk[Any, Any]] = []
-        self._jobs: deque[tuple[Any, Done | None]] = deque()     # (function, done) or (bulk, None)
+        self._jobs: deque[tuple[Any, Done | None]] = deque()  # (function, done) or (bulk, None)
         self._urgent: list[_Bulk[Any, Any]] = []
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self.times = CommitTimes()
-        self.failing = ""           # why the last group could not be kept; empty after one that was
+        self.failing = ""  # why the last group could not be kept; empty after one that was
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -101,7 +103,7 @@ class GroupWriter:
         await asyncio.to_thread(self._thread.join)
 
     def bulk(
-        self, job: Callable[[Transaction, Sequence[Item]], Sequence[Result]], *, urgent: bool, at_most: int,
+        self, job: Callable[[Transaction, Sequence[Item]], Sequence[Result]], *, urgent: bool, at_most: int
     ) -> _Bulk[Item, Result]:
         made: _Bulk[Item, Result] = _Bulk(self, job, urgent, at_most)
         if urgent:
@@ -166,7 +168,7 @@ class GroupWriter:
                 waiting.extend(self._all_queued())
             self.failed(failure)
             self._answer([(done, failure) for done in waiting])
-            time.sleep(0.02)     # a full disk is not asked ten thousand times a second
+            time.sleep(0.02)  # a full disk is not asked ten thousand times a second
             return
         if self.failing:
             self.failing = ""
@@ -209,7 +211,9 @@ class GroupWriter:
                 waiting.append(bulk.queue.popleft()[1])
         return waiting
 
-    def _run_jobs(self, tx: Transaction, answers: list[tuple[Done, Any]], waiting: list[Done], limit_s: float, *, watch_urgent: bool) -> None:
+    def _run_jobs(
+        self, tx: Transaction, answers: list[tuple[Done, Any]], waiting: list[Done], limit_s: float, *, watch_urgent: bool
+    ) -> None:
         until = time.perf_counter() + limit_s
         jobs = self._jobs
         while jobs:
@@ -224,7 +228,7 @@ class GroupWriter:
                 return
 
     def _run_bulk(
-        self, tx: Transaction, bulk: _Bulk[Any, Any], answers: list[tuple[Done, Any]], waiting: list[Done], *, alone: bool = False,
+        self, tx: Transaction, bulk: _Bulk[Any, Any], answers: list[tuple[Done, Any]], waiting: list[Done], *, alone: bool = False
     ) -> None:
         queue = bulk.queue
         batch = [queue.popleft() for _ in range(min(len(queue), bulk.at_most))]
@@ -238,7 +242,7 @@ class GroupWriter:
         elif isinstance(results, BaseException):
             results = [results]
         answers.extend(zip((done for _, done in batch), results, strict=True))
-        del waiting[-len(batch):]
+        del waiting[-len(batch) :]
         if queue and not bulk.urgent:
             self._jobs.append((bulk, None))
 
@@ -279,7 +283,7 @@ def _deliver(answers: list[tuple[Done, Any]]) -> None:
     for done, result in answers:
         try:
             done(result)
-        except Exception as error:       # one caller's trouble is not that of the others in its group
+        except Exception as error:  # one caller's trouble is not that of the others in its group
             log.event("store.caller_failed", level="error", error=type(error).__name__)
 
 

@@ -43,17 +43,28 @@ class Transaction(Protocol):
 
         `values` fill the placeholders before `{keys}`.
         """
+
     def rows_values(self, sql: str, rows: Sequence[Sequence[Any]]) -> list[Row]:
         """Rows of a query over given rows: `WITH v(a, b) AS (VALUES {values}) SELECT … FROM v CROSS JOIN t ON …`."""
+
     def run(self, sql: str, *values: Any) -> int:
         """Run one statement; how many rows it touched."""
+
     def run_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None: ...
     def insert(
-        self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, suffix: str = "", suffix_values: Sequence[Any] = (),
+        self,
+        table: str,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[Any]],
+        *,
+        suffix: str = "",
+        suffix_values: Sequence[Any] = (),
     ) -> list[Row]:
-        """Insert many rows in few statements; `suffix` is an ON CONFLICT clause, and RETURNING what is given back, in any order."""
+        """Insert many rows in few statements; `suffix` is an ON CONFLICT clause, and what to give back (RETURNING)."""
+
     def update(self, table: str, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Set `columns` of many rows in few statements; each row is (key, values in the order of `columns`)."""
+
     def blob(self, sha256: bytes) -> bytes:
         """The bytes of a large body kept as a file named by its digest.
 
@@ -80,10 +91,11 @@ class Store(Protocol):
     async def write(self, job: Callable[[Transaction], T]) -> T: ...
     async def read(self, job: Callable[[Transaction], T]) -> T: ...
     def bulk(
-        self, job: Callable[[Transaction, Sequence[Item]], Sequence[Result]], *, urgent: bool = False, at_most: int = 256,
+        self, job: Callable[[Transaction, Sequence[Item]], Sequence[Result]], *, urgent: bool = False, at_most: int = 256
     ) -> Bulk[Item, Result]: ...
     async def put_blob(self, sha256: bytes, content: bytes) -> None:
         """Write a large body to its file and sync it; the group that names it syncs the folder before its commit."""
+
     def next_id(self) -> int: ...
     def now_us(self) -> int: ...
     def health(self) -> str:

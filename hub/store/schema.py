@@ -35,24 +35,25 @@ def _where(condition: str) -> dict[str, Any]:
 # ---- the ledger ----------------------------------------------------------------------------------------------------
 
 message = Table(
-    "message", metadata,
+    "message",
+    metadata,
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
     Column("source", Text, nullable=False),
     Column("connection", Text, nullable=False),
     Column("format", Text, nullable=False),
-    Column("type", Text, nullable=False),           # ADT^A01
-    Column("control_id", Text, nullable=False),     # MSH-10
-    Column("sending_app", Text, nullable=False),    # MSH-3.1
+    Column("type", Text, nullable=False),  # ADT^A01
+    Column("control_id", Text, nullable=False),  # MSH-10
+    Column("sending_app", Text, nullable=False),  # MSH-3.1
     Column("charset", Text, nullable=False),
     Column("size", Integer, nullable=False),
     Column("sha256", LargeBinary, nullable=False),
-    Column("in_file", Integer, nullable=False),     # 1: the bytes are a blob file named by sha256
+    Column("in_file", Integer, nullable=False),  # 1: the bytes are a blob file named by sha256
     Column("received_at", BigInteger, nullable=False),
     Column("state", Text, nullable=False),
     Column("ack_code", Text, nullable=False),
-    Column("ack_error", Text),                      # JSON {code, at, text}
+    Column("ack_error", Text),  # JSON {code, at, text}
     Column("ack_state", Text, nullable=False),
-    Column("findings", Text),                       # JSON [{code, at, text}]
+    Column("findings", Text),  # JSON [{code, at, text}]
     Column("patient_id", BigInteger),
     Column("routed_at", BigInteger),
     Column("open_n", Integer, nullable=False, server_default="0"),
@@ -63,12 +64,14 @@ message = Table(
     Index("message_by_patient", "patient_id", "id", **_where("patient_id IS NOT NULL")),
 )
 body = Table(
-    "body", metadata,
+    "body",
+    metadata,
     Column("message_id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
     Column("bytes", LargeBinary, nullable=False),
 )
 dedupe = Table(
-    "dedupe", metadata,
+    "dedupe",
+    metadata,
     Column("source", Text, nullable=False),
     Column("control_id", Text, nullable=False),
     Column("sha256", LargeBinary, nullable=False),
@@ -78,13 +81,14 @@ dedupe = Table(
     **_no_rowid(),
 )
 delivery = Table(
-    "delivery", metadata,
+    "delivery",
+    metadata,
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
     Column("message_id", BigInteger, nullable=False),
     Column("destination", Text, nullable=False),
-    Column("mapping", Text, nullable=False),        # per-destination rewriting, or empty
-    Column("replay", Integer, nullable=False),      # 0, or the how manieth replay made it
-    Column("replay_of", BigInteger),                # delivery id
+    Column("mapping", Text, nullable=False),  # per-destination rewriting, or empty
+    Column("replay", Integer, nullable=False),  # 0, or the how manieth replay made it
+    Column("replay_of", BigInteger),  # delivery id
     Column("lane", Text, nullable=False),
     Column("state", Text, nullable=False),
     Column("attempts", Integer, nullable=False),
@@ -92,30 +96,32 @@ delivery = Table(
     Column("last_error", Text),
     Column("first_try_at", BigInteger),
     Column("updated_at", BigInteger, nullable=False),
-    Column("document", Text),                       # id of the document it carries
-    Column("follows", Text),                        # id of the document that it replaces or deletes
+    Column("document", Text),  # id of the document it carries
+    Column("follows", Text),  # id of the document that it replaces or deletes
     UniqueConstraint("message_id", "destination", "replay", name="delivery_idem_key"),
     Index("delivery_open", "lane", "id", **_where("state IN ('QUEUED','WAITING','SENDING','UNSURE')")),
     Index("delivery_dead_document", "destination", "document", **_where("state = 'DEAD' AND document IS NOT NULL")),
     Index("delivery_not_delivered", "state", "id", **_where("state <> 'DELIVERED'")),
 )
 attempt = Table(
-    "attempt", metadata,
+    "attempt",
+    metadata,
     Column("delivery_id", BigInteger, nullable=False),
     Column("n", Integer, nullable=False),
     Column("started_at", BigInteger, nullable=False),
     Column("ended_at", BigInteger, nullable=False),
-    Column("outcome", Text, nullable=False),        # DeliveryEvent
+    Column("outcome", Text, nullable=False),  # DeliveryEvent
     Column("error", Text),
-    Column("answer", LargeBinary),                  # what the peer said, cut at 4 KiB
+    Column("answer", LargeBinary),  # what the peer said, cut at 4 KiB
     PrimaryKeyConstraint("delivery_id", "n"),
     **_no_rowid(),
 )
 lane = Table(
-    "lane", metadata,
-    Column("key", Text, nullable=False),            # destination/p<patient number> or destination/s<source>/<connection>
+    "lane",
+    metadata,
+    Column("key", Text, nullable=False),  # destination/p<patient number> or destination/s<source>/<connection>
     Column("destination", Text, nullable=False),
-    Column("head", BigInteger, nullable=False),     # delivery id of the oldest open delivery when it was last looked at
+    Column("head", BigInteger, nullable=False),  # delivery id of the oldest open delivery when it was last looked at
     Column("not_before", BigInteger, nullable=False),
     Column("owner", Text),
     Column("epoch", BigInteger, nullable=False),
@@ -127,10 +133,11 @@ lane = Table(
     **_no_rowid(),
 )
 receipt = Table(
-    "receipt", metadata,
+    "receipt",
+    metadata,
     Column("delivery_id", BigInteger, nullable=False),
     Column("n", Integer, nullable=False),
-    Column("kind", Text, nullable=False),           # ACK DMP DSN MDN
+    Column("kind", Text, nullable=False),  # ACK DMP DSN MDN
     Column("positive", Integer, nullable=False),
     Column("at", BigInteger, nullable=False),
     Column("code", Text),
@@ -139,27 +146,30 @@ receipt = Table(
     **_no_rowid(),
 )
 job_lease = Table(
-    "job_lease", metadata,
+    "job_lease",
+    metadata,
     Column("job", Text, primary_key=True),
     Column("owner", Text, nullable=False),
     Column("lease_until", BigInteger, nullable=False),
 )
 audit = Table(
-    "audit", metadata,
+    "audit",
+    metadata,
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
     Column("at", BigInteger, nullable=False),
-    Column("actor", Text, nullable=False),          # name of the token or user
+    Column("actor", Text, nullable=False),  # name of the token or user
     Column("role", Text, nullable=False),
-    Column("act", Text, nullable=False),            # read, search, replay, discard, token.create, …
-    Column("target", Text, nullable=False),         # Patient/…, message/…
+    Column("act", Text, nullable=False),  # read, search, replay, discard, token.create, …
+    Column("target", Text, nullable=False),  # Patient/…, message/…
     Column("patient_id", BigInteger),
-    Column("detail", Text, nullable=False),         # JSON, no patient values
+    Column("detail", Text, nullable=False),  # JSON, no patient values
     Column("previous", LargeBinary, nullable=False),
     Column("hash", LargeBinary, nullable=False),
     Index("audit_by_patient", "patient_id", "id", **_where("patient_id IS NOT NULL")),
 )
 token = Table(
-    "token", metadata,
+    "token",
+    metadata,
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
     Column("name", Text, nullable=False),
     Column("hash", LargeBinary, nullable=False, unique=True),
@@ -174,19 +184,21 @@ token = Table(
 # ---- the patient record --------------------------------------------------------------------------------------------
 
 patient = Table(
-    "patient", metadata,
+    "patient",
+    metadata,
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
-    Column("birth_name", Text, nullable=False),     # comparable form
+    Column("birth_name", Text, nullable=False),  # comparable form
     Column("birth_date", Text, nullable=False),
     Column("sex", Text, nullable=False),
-    Column("status", Text, nullable=False),         # PID-32 repetitions joined with ~
+    Column("status", Text, nullable=False),  # PID-32 repetitions joined with ~
     Column("created_at", BigInteger, nullable=False),
 )
 patient_identifier = Table(
-    "patient_identifier", metadata,
+    "patient_identifier",
+    metadata,
     Column("system", Text, nullable=False),
     Column("value", Text, nullable=False),
-    Column("kind", Text, nullable=False),           # INS or the CX-5 type
+    Column("kind", Text, nullable=False),  # INS or the CX-5 type
     Column("patient_id", BigInteger, nullable=False),
     Column("since", BigInteger, nullable=False),
     PrimaryKeyConstraint("system", "value"),
@@ -194,36 +206,39 @@ patient_identifier = Table(
     **_no_rowid(),
 )
 identity_case = Table(
-    "identity_case", metadata,
+    "identity_case",
+    metadata,
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
-    Column("kind", Text, nullable=False),           # INS_TRAITS_DIFFER, INS_HELD_BY_ANOTHER, INS_CHANGED, TWO_PATIENTS
+    Column("kind", Text, nullable=False),  # INS_TRAITS_DIFFER, INS_HELD_BY_ANOTHER, INS_CHANGED, TWO_PATIENTS
     Column("fingerprint", LargeBinary, nullable=False, unique=True),
-    Column("patient_id", BigInteger, nullable=False),       # the newcomer, whose INS is withheld
+    Column("patient_id", BigInteger, nullable=False),  # the newcomer, whose INS is withheld
     Column("other_patient_id", BigInteger),
     Column("system", Text, nullable=False),
     Column("value", Text, nullable=False),
     Column("message_id", BigInteger, nullable=False),
-    Column("state", Text, nullable=False),          # OPEN
+    Column("state", Text, nullable=False),  # OPEN
     Column("created_at", BigInteger, nullable=False),
 )
 resource = Table(
-    "resource", metadata,
+    "resource",
+    metadata,
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
     Column("type", Text, nullable=False),
     Column("key", Text, nullable=False),
     Column("version", Integer, nullable=False),
     Column("patient_id", BigInteger),
-    Column("sort_date", Text, nullable=False),      # the date a list of this type is ordered by, ISO
+    Column("sort_date", Text, nullable=False),  # the date a list of this type is ordered by, ISO
     Column("status", Text, nullable=False),
-    Column("mask", Integer, nullable=False),        # bits of hub.model.record_change
+    Column("mask", Integer, nullable=False),  # bits of hub.model.record_change
     Column("event_time", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
-    Column("body", LargeBinary, nullable=False),    # FHIR JSON without id and meta
+    Column("body", LargeBinary, nullable=False),  # FHIR JSON without id and meta
     UniqueConstraint("type", "key", name="resource_key"),
     Index("resource_by_patient", "patient_id", "type", "sort_date", "id", **_where("patient_id IS NOT NULL")),
 )
 resource_version = Table(
-    "resource_version", metadata,
+    "resource_version",
+    metadata,
     Column("id", BigInteger, nullable=False),
     Column("version", Integer, nullable=False),
     Column("status", Text, nullable=False),
@@ -233,8 +248,9 @@ resource_version = Table(
     PrimaryKeyConstraint("id", "version"),
 )
 token_index = Table(
-    "token_index", metadata,
-    Column("param", Text, nullable=False),          # Patient.identifier, DocumentReference.identifier, …
+    "token_index",
+    metadata,
+    Column("param", Text, nullable=False),  # Patient.identifier, DocumentReference.identifier, …
     Column("value", Text, nullable=False),
     Column("system", Text, nullable=False),
     Column("resource_id", BigInteger, nullable=False),
@@ -242,7 +258,8 @@ token_index = Table(
     **_no_rowid(),
 )
 provenance = Table(
-    "provenance", metadata,
+    "provenance",
+    metadata,
     Column("resource_id", BigInteger, nullable=False),
     Column("version", Integer, nullable=False),
     Column("message_id", BigInteger, nullable=False),
@@ -254,9 +271,10 @@ provenance = Table(
     **_no_rowid(),
 )
 binary = Table(
-    "binary_content", metadata,
+    "binary_content",
+    metadata,
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
-    Column("resource_id", BigInteger, nullable=False),      # its DocumentReference
+    Column("resource_id", BigInteger, nullable=False),  # its DocumentReference
     Column("message_id", BigInteger, nullable=False),
     Column("offset", Integer, nullable=False),
     Column("length", Integer, nullable=False),
@@ -264,7 +282,7 @@ binary = Table(
     Column("content_type", Text, nullable=False),
     Column("size", Integer, nullable=False),
     Column("sha1", LargeBinary, nullable=False),
-    Column("promoted", LargeBinary),                # the bytes themselves, once the message is pruned
+    Column("promoted", LargeBinary),  # the bytes themselves, once the message is pruned
     Index("binary_by_message", "message_id"),
     Index("binary_by_resource", "resource_id"),
 )

@@ -30,16 +30,22 @@ Result = TypeVar("Result")
 READ_LIMIT_S = 5.0
 WAL_WANTED_BYTES = 16 << 20
 BUSY_S = 5.0
-_NUMBERED = ("message", "delivery", "patient", "identity_case", "resource", "binary_content", "audit", "token")   # by `next_id`
+_NUMBERED = ("message", "delivery", "patient", "identity_case", "resource", "binary_content", "audit", "token")  # by `next_id`
 READERS = 3
-_TRY_LATER = frozenset({
-    sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED,
-    sqlite3.SQLITE_NOMEM,
-})
+_TRY_LATER = frozenset(
+    {
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+    }
+)
 # a write that did not happen: the WAL up to the last commit is whole. A failed sync is another matter.
-_NOT_WRITTEN = frozenset({
-    sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMMAP, sqlite3.SQLITE_IOERR_NOMEM,
-})
+_NOT_WRITTEN = frozenset(
+    {sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMMAP, sqlite3.SQLITE_IOERR_NOMEM}
+)
 _BROKEN = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
@@ -50,8 +56,12 @@ def connect(path: Path, *, read_only: bool = False, cache_kb: int = 4096) -> sql
         sqlite3.Error: no such file (read-only), not a database.
     """
     connection = sqlite3.connect(
-        f"file:{path}?mode={'ro' if read_only else 'rwc'}", uri=True, isolation_level=None, check_same_thread=False,
-        timeout=BUSY_S, cached_statements=512,
+        f"file:{path}?mode={'ro' if read_only else 'rwc'}",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        timeout=BUSY_S,
+        cached_statements=512,
     )
     connection.execute(f"PRAGMA cache_size=-{cache_kb}")
     if not read_only:
@@ -187,7 +197,7 @@ class SqliteStore:
             if self.broken is None:
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             self._connection.close()
-        except sqlite3.Error as error:           # a full disk: the WAL stays, and is read at the next start
+        except sqlite3.Error as error:  # a full disk: the WAL stays, and is read at the next start
             log.event("store.checkpoint_failed", level="warning", error=type(error).__name__)
 
     @property
@@ -211,7 +221,7 @@ class SqliteStore:
         return await self._writer.write(job)
 
     def bulk(
-        self, job: Callable[[Transaction, Sequence[Item]], Sequence[Result]], *, urgent: bool = False, at_most: int = 256,
+        self, job: Callable[[Transaction, Sequence[Item]], Sequence[Result]], *, urgent: bool = False, at_most: int = 256
     ) -> Bulk[Item, Result]:
         return self._writer.bulk(self._unless_broken(job), urgent=urgent, at_most=at_most)
 
@@ -226,11 +236,14 @@ class SqliteStore:
             self._writer.failed(why)
             raise why from None
 
-    def _unless_broken(self, job: Callable[[Transaction, Sequence[Item]], Sequence[Result]]) -> Callable[[Transaction, Sequence[Item]], Sequence[Result]]:
+    def _unless_broken(
+        self, job: Callable[[Transaction, Sequence[Item]], Sequence[Result]]
+    ) -> Callable[[Transaction, Sequence[Item]], Sequence[Result]]:
         def guarded(tx: Transaction, items: Sequence[Item]) -> Sequence[Result]:
             if self.broken is not None:
                 raise self.broken
             return job(tx, items)
+
         return guarded
 
     def _break(self, why: StoreUnavailable) -> None:
@@ -322,5 +335,3 @@ class ShortStore:
 
     def close(self) -> None:
         self._connection.close()
-
-

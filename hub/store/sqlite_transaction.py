@@ -11,7 +11,7 @@ from typing import Any
 from hub.store.blobs import BlobFolder
 from hub.store.port import Row
 
-_ROWS = 32                   # in one statement; each number of rows is a statement of its own that stays prepared
+_ROWS = 32  # in one statement; each number of rows is a statement of its own that stays prepared
 
 
 @cache
@@ -61,8 +61,8 @@ class SqliteTransaction:
     def rows_in(self, sql: str, keys: Sequence[Any], *values: Any) -> list[Row]:
         found: list[Row] = []
         for start in range(0, len(keys), 256):
-            part = list(keys[start:start + 256])
-            size = 1 << (len(part) - 1).bit_length()     # few distinct statements, so that they stay prepared
+            part = list(keys[start : start + 256])
+            size = 1 << (len(part) - 1).bit_length()  # few distinct statements, so that they stay prepared
             part += part[-1:] * (size - len(part))
             found += self._execute(_in_sql(sql, size), (*values, *part)).fetchall()
         return found
@@ -81,7 +81,13 @@ class SqliteTransaction:
             self._executemany(sql, rows)
 
     def insert(
-        self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, suffix: str = "", suffix_values: Sequence[Any] = (),
+        self,
+        table: str,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[Any]],
+        *,
+        suffix: str = "",
+        suffix_values: Sequence[Any] = (),
     ) -> list[Row]:
         columns, returned = tuple(columns), list[Row]()
         for part in _parts(rows):
@@ -100,4 +106,4 @@ class SqliteTransaction:
 
 
 def _parts(rows: Sequence[Sequence[Any]]) -> list[Sequence[Sequence[Any]]]:
-    return [rows[at:at + _ROWS] for at in range(0, len(rows), _ROWS)]
+    return [rows[at : at + _ROWS] for at in range(0, len(rows), _ROWS)]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hub.model.refusals import HubError
 
-HEAD = "0001"                # the newest migration; a test holds it against the folder
+HEAD = "0001"  # the newest migration; a test holds it against the folder
 
 
 class SchemaTooNew(HubError):

@@ -67,7 +67,9 @@ async def authenticate(request: Request) -> Principal:
     scheme, _, presented = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not presented.strip():
         raise Problem(
-            401, "TokenMissing", "Send a token: Authorization: Bearer vgm_… (vaguemestre token create makes one).",
+            401,
+            "TokenMissing",
+            "Send a token: Authorization: Bearer vgm_… (vaguemestre token create makes one).",
             headers={"WWW-Authenticate": _CHALLENGE},
         )
     return await check_token(request, presented.strip())
@@ -81,7 +83,9 @@ async def check_token(request: Request, presented: str) -> Principal:
         return principal
     refuse_failed(request)
     raise Problem(
-        401, "TokenUnknown", "This token is unknown or was revoked.",
+        401,
+        "TokenUnknown",
+        "This token is unknown or was revoked.",
         headers={"WWW-Authenticate": f'{_CHALLENGE}, error="invalid_token"'},
     )
 
@@ -97,7 +101,9 @@ def refuse_failed(request: Request) -> None:
     log.event("auth.failed", level="warning", peer=peer_of(request), limit=bool(wait_s))
     if wait_s:
         raise Problem(
-            429, "TooManyFailures", f"Too many failed attempts from this address; wait {wait_s} s.",
+            429,
+            "TooManyFailures",
+            f"Too many failed attempts from this address; wait {wait_s} s.",
             headers={"Retry-After": str(wait_s)},
         )
 
@@ -117,9 +123,7 @@ class AuditTrail:
             await self._write(entries)
 
 
-def audit_entry(
-    principal: Principal, act: str, target: str, *, patient_id: int | None = None, **detail: Any,
-) -> audit.AuditEntry:
+def audit_entry(principal: Principal, act: str, target: str, *, patient_id: int | None = None, **detail: Any) -> audit.AuditEntry:
     return audit.AuditEntry(principal.name, principal.role.value, act, target, patient_id, detail)
 
 

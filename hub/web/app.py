@@ -38,7 +38,12 @@ def create_app(services: Services) -> FastAPI:
         TypeError: a path says neither which role it needs nor that it is open.
     """
     app = FastAPI(
-        title="Vaguemestre", version=services.version, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False,
+        title="Vaguemestre",
+        version=services.version,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
         description="The interoperability hub: ledger, patient record, console.",
     )
     app.state.services = services
@@ -49,9 +54,12 @@ def create_app(services: Services) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     for kind, answer in (
-        (Problem, _problem), (RequestValidationError, _wrong_request), (HTTPException, _http_exception),
+        (Problem, _problem),
+        (RequestValidationError, _wrong_request),
+        (HTTPException, _http_exception),
         (ForbiddenMove, _forbidden_move),
-        (HubError, _hub_error), (Exception, _failed),
+        (HubError, _hub_error),
+        (Exception, _failed),
     ):
         app.add_exception_handler(kind, answer)
     app.add_middleware(SafeHeaders)
@@ -82,7 +90,8 @@ class SafeHeaders:
     """Headers that every answer carries unless its path set its own."""
 
     ALWAYS = (
-        (b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"same-origin"),
+        (b"x-content-type-options", b"nosniff"),
+        (b"referrer-policy", b"same-origin"),
         (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     )
 
@@ -150,6 +159,6 @@ async def _failed(request: Request, error: Any) -> Response:
     at = f"{Path(last.filename).name}:{last.lineno}" if last else ""
     log.event("web.failed", level="error", error=type(error).__name__, method=request.method, at=at)
     response = _answer(request, Problem(500, "HubFailed", "The hub failed on this request; its log says where."))
-    for name, value in SafeHeaders.ALWAYS:      # this answer is made outside that middleware
+    for name, value in SafeHeaders.ALWAYS:  # this answer is made outside that middleware
         response.headers.setdefault(name.decode(), value.decode())
     return response

@@ -40,12 +40,21 @@ async def docs(request: Request, caller: Annotated[Session | None, Depends(Needs
     for path, methods in request.app.openapi()["paths"].items():
         for method, operation in methods.items():
             needed = roles.get((method.upper(), path), frozenset())
-            groups.setdefault(operation.get("tags", ["other"])[0], []).append({
-                "method": method.upper(), "path": path, "summary": operation.get("summary", ""),
-                "description": operation.get("description", ""), "parameters": operation.get("parameters", []),
-                "roles": sorted(needed), "any_role": needed == frozenset(Role), "open": not needed,
-            })
-    return page(request, "api.html", session=caller, here="api", groups=groups, base=f"{request.url.scheme}://{request.url.netloc}")
+            groups.setdefault(operation.get("tags", ["other"])[0], []).append(
+                {
+                    "method": method.upper(),
+                    "path": path,
+                    "summary": operation.get("summary", ""),
+                    "description": operation.get("description", ""),
+                    "parameters": operation.get("parameters", []),
+                    "roles": sorted(needed),
+                    "any_role": needed == frozenset(Role),
+                    "open": not needed,
+                }
+            )
+    return page(
+        request, "api.html", session=caller, here="api", groups=groups, base=f"{request.url.scheme}://{request.url.netloc}"
+    )
 
 
 def roles_by_path(routes: list[APIRoute]) -> dict[tuple[str, str], frozenset[str]]:

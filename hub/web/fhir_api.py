@@ -64,18 +64,26 @@ async def read_binary(request: Request, caller: Reader, logical_id: LogicalId) -
         raise Problem(410, "Pruned", "The message that held these bytes was pruned.") from None
     if found is None:
         raise _absent()
-    await trail_of(request).note(audit_entry(
-        caller, "read", f"Binary/{found.id}", patient_id=patient_id, document=f"DocumentReference/{found.document_id}",
-    ))
+    await trail_of(request).note(
+        audit_entry(
+            caller, "read", f"Binary/{found.id}", patient_id=patient_id, document=f"DocumentReference/{found.document_id}"
+        )
+    )
     if _asks_for_fhir_json(request):
         return _resource(found.as_fhir(), request)
     as_shown = "inline" if found.content_type == "application/pdf" else "attachment"
     extension = _EXTENSIONS.get(found.content_type, "bin")
-    return Response(found.data, headers={
-        "Content-Type": found.content_type, "Content-Disposition": f'{as_shown}; filename="{found.id}.{extension}"',
-        "Content-Security-Policy": "default-src 'none'; sandbox", "X-Content-Type-Options": "nosniff",
-        "Cache-Control": "no-store", "ETag": 'W/"1"',
-    })
+    return Response(
+        found.data,
+        headers={
+            "Content-Type": found.content_type,
+            "Content-Disposition": f'{as_shown}; filename="{found.id}.{extension}"',
+            "Content-Security-Policy": "default-src 'none'; sandbox",
+            "X-Content-Type-Options": "nosniff",
+            "Cache-Control": "no-store",
+            "ETag": 'W/"1"',
+        },
+    )
 
 
 @router.get("/{type}/{id}", summary="Read one resource")
@@ -123,18 +131,31 @@ async def history(request: Request, caller: Reader, kind: Kind, logical_id: Logi
     found, patients = await _searched(request, look)
     if found is None:
         raise _absent()
-    await trail_of(request).note(audit_entry(
-        caller, "history", f"{kind}/{logical_id}", patient_id=patients[0] if patients else None, count=len(found.entries),
-    ))
+    await trail_of(request).note(
+        audit_entry(
+            caller, "history", f"{kind}/{logical_id}", patient_id=patients[0] if patients else None, count=len(found.entries)
+        )
+    )
     base = _base(request)
-    return json_response(_bundle("history", f"{base}/{kind}/{logical_id}/_history", asked, unknown, found=found, entries=[
-        {
-            "fullUrl": f"{base}/{kind}/{one['id']}", "resource": one,
-            "request": {"method": "POST" if one["meta"]["versionId"] == "1" else "PUT", "url": f"{kind}/{one['id']}"},
-            "response": {"status": "200", "etag": _etag(one), "lastModified": one["meta"]["lastUpdated"]},
-        }
-        for one in found.entries
-    ]), media_type=FHIR_JSON)
+    return json_response(
+        _bundle(
+            "history",
+            f"{base}/{kind}/{logical_id}/_history",
+            asked,
+            unknown,
+            found=found,
+            entries=[
+                {
+                    "fullUrl": f"{base}/{kind}/{one['id']}",
+                    "resource": one,
+                    "request": {"method": "POST" if one["meta"]["versionId"] == "1" else "PUT", "url": f"{kind}/{one['id']}"},
+                    "response": {"status": "200", "etag": _etag(one), "lastModified": one["meta"]["lastUpdated"]},
+                }
+                for one in found.entries
+            ],
+        ),
+        media_type=FHIR_JSON,
+    )
 
 
 @router.get("/{type}", summary="Search")
@@ -162,12 +183,22 @@ async def _search(request: Request, caller: Principal, kind: str, asked: Sequenc
     found, patients = await _searched(request, look)
     unknown = sorted({*found.unknown, *(name for name, value in asked if name == "_summary" and value not in _SUMMARIES)})
     _refuse_when_strict(request, unknown)
-    read = [pair for pair in asked if pair[0] not in found.unknown]       # an unknown name may be anything, also a value
+    read = [pair for pair in asked if pair[0] not in found.unknown]  # an unknown name may be anything, also a value
     await trail_of(request).note(*_search_rows(caller, kind, read, found.total, patients))
     base = _base(request)
-    return json_response(_bundle("searchset", f"{base}/{kind}", asked, unknown, found=found, entries=[
-        {"fullUrl": f"{base}/{kind}/{one['id']}", "resource": one, "search": {"mode": "match"}} for one in found.entries
-    ]), media_type=FHIR_JSON)
+    return json_response(
+        _bundle(
+            "searchset",
+            f"{base}/{kind}",
+            asked,
+            unknown,
+            found=found,
+            entries=[
+                {"fullUrl": f"{base}/{kind}/{one['id']}", "resource": one, "search": {"mode": "match"}} for one in found.entries
+            ],
+        ),
+        media_type=FHIR_JSON,
+    )
 
 
 @router.api_route("/{rest:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"], include_in_schema=False)
@@ -193,7 +224,7 @@ async def _searched(request: Request, job: Any) -> Any:
 
 
 def _search_rows(
-    caller: Principal, kind: str, asked: Sequence[tuple[str, str]], counted: int | None, patients: Sequence[int | None],
+    caller: Principal, kind: str, asked: Sequence[tuple[str, str]], counted: int | None, patients: Sequence[int | None]
 ) -> list[AuditEntry]:
     """One audit row for each patient that the answer shows, one in all when it shows none. Parameter names, no values."""
     names = sorted({name for name, _ in asked})
@@ -206,7 +237,12 @@ def _search_rows(
 
 
 def _bundle(
-    kind: str, address: str, asked: Sequence[tuple[str, str]], unknown: Sequence[str], *, found: Page,
+    kind: str,
+    address: str,
+    asked: Sequence[tuple[str, str]],
+    unknown: Sequence[str],
+    *,
+    found: Page,
     entries: list[dict[str, Any]],
 ) -> dict[str, Any]:
     understood = [(name, value) for name, value in asked if name not in unknown]

@@ -8,12 +8,22 @@ from typing import Any
 SEARCH_PARAMETERS = {
     "Patient": {"identifier": "token", "family": "string", "given": "string", "birthdate": "date", "gender": "token"},
     "Encounter": {
-        "identifier": "token", "patient": "reference", "subject": "reference", "patient.identifier": "token", "status": "token",
+        "identifier": "token",
+        "patient": "reference",
+        "subject": "reference",
+        "patient.identifier": "token",
+        "status": "token",
         "date": "date",
     },
     "DocumentReference": {
-        "identifier": "token", "patient": "reference", "subject": "reference", "patient.identifier": "token", "status": "token",
-        "type": "token", "category": "token", "date": "date",
+        "identifier": "token",
+        "patient": "reference",
+        "subject": "reference",
+        "patient.identifier": "token",
+        "status": "token",
+        "type": "token",
+        "category": "token",
+        "date": "date",
     },
     "Provenance": {"target": "reference"},
 }
@@ -44,15 +54,23 @@ def capability_statement(base: str, version: str, name: str) -> dict[str, Any]:
     Standard: FHIR R4 CapabilityStatement, kind `instance`.
     """
     return {
-        "resourceType": "CapabilityStatement", "status": "active", "date": "2026-11-24", "kind": "instance", "publisher": name,
-        "fhirVersion": "4.0.1", "format": ["json"],
-        "software": {"name": "Vaguemestre", "version": version}, "implementation": {"description": name, "url": base},
-        "rest": [{
-            "mode": "server",
-            "documentation": "Read only: messages write the record. Prefer: handling=strict refuses unknown search parameters.",
-            "security": {"cors": False, "description": "Bearer token with the role professional; every read is audited."},
-            "resource": [_resource(kind, kept) for kind, kept in TYPES.items()],
-        }],
+        "resourceType": "CapabilityStatement",
+        "status": "active",
+        "date": "2026-11-24",
+        "kind": "instance",
+        "publisher": name,
+        "fhirVersion": "4.0.1",
+        "format": ["json"],
+        "software": {"name": "Vaguemestre", "version": version},
+        "implementation": {"description": name, "url": base},
+        "rest": [
+            {
+                "mode": "server",
+                "documentation": "Messages write the record. Prefer: handling=strict refuses unknown search parameters.",
+                "security": {"cors": False, "description": "Bearer token with the role professional; every read is audited."},
+                "resource": [_resource(kind, kept) for kind, kept in TYPES.items()],
+            }
+        ],
     }
 
 
@@ -60,8 +78,11 @@ def _resource(kind: str, kept: Kept) -> dict[str, Any]:
     versions, searches = ["vread", "history-instance"] if kept.versioned else [], ["search-type"] if kept.searched else []
     interactions = ["read", *versions, *searches]
     resource: dict[str, Any] = {
-        "type": kind, "documentation": kept.documentation, "interaction": [{"code": code} for code in interactions],
-        "versioning": "versioned" if kept.versioned else "no-version", "readHistory": kept.versioned,
+        "type": kind,
+        "documentation": kept.documentation,
+        "interaction": [{"code": code} for code in interactions],
+        "versioning": "versioned" if kept.versioned else "no-version",
+        "readHistory": kept.versioned,
     }
     if kept.searched:
         known = SEARCH_PARAMETERS[kind] | ({} if kind == "Provenance" else _EVERY)

@@ -52,8 +52,13 @@ async def list_messages(
     if state is not None and state not in set(MessageState):
         raise Problem(400, "UnknownState", f"state is one of {', '.join(MessageState)}.")
     wanted = queries.MessageFilter(
-        control_id=control_id, source=source, type=type, state=MessageState(state) if state else None, since=_instant(since) or 0,
-        limit=limit, after=_cursor(after),
+        control_id=control_id,
+        source=source,
+        type=type,
+        state=MessageState(state) if state else None,
+        since=_instant(since) or 0,
+        limit=limit,
+        after=_cursor(after),
     )
     return json_response(await services_of(request).store.read(lambda tx: queries.find_messages(tx, wanted)))
 
@@ -64,7 +69,7 @@ async def show_message(request: Request, caller: Operator, uid: MessageId) -> Re
 
 
 @router.get(
-    "/messages/{id}/body", summary="The exact bytes, audited", responses={200: {"content": {"application/octet-stream": {}}}},
+    "/messages/{id}/body", summary="The exact bytes, audited", responses={200: {"content": {"application/octet-stream": {}}}}
 )
 async def message_body(request: Request, caller: Operator, uid: MessageId) -> Response:
     if caller.masked:
@@ -72,20 +77,22 @@ async def message_body(request: Request, caller: Operator, uid: MessageId) -> Re
     number, services = row_number(uid), services_of(request)
     body, patient_id = await services.store.read(lambda tx: kept_body(tx, number))
     await trail_of(request).note(audit_entry(caller, "message.body", f"message/{uid}", patient_id=patient_id, bytes=len(body)))
-    return Response(body, media_type="application/octet-stream", headers=BODY_HEADERS | {
-        "Content-Disposition": f'attachment; filename="{uid}.hl7"',
-    })
+    return Response(
+        body,
+        media_type="application/octet-stream",
+        headers=BODY_HEADERS | {"Content-Disposition": f'attachment; filename="{uid}.hl7"'},
+    )
 
 
 BODY_HEADERS = {
-    "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'; sandbox",
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; sandbox",
 }
 
 
 @router.post("/messages/{id}/replay", summary="Deliver a message again (new deliveries, end of the lane)")
-async def replay_message(
-    request: Request, caller: Operator, uid: MessageId,
-) -> Response:
+async def replay_message(request: Request, caller: Operator, uid: MessageId) -> Response:
     """Body, optional: `{"destinations": ["lab-out"]}`. DMP and mail are redone only if they are named."""
     wished = await optional_json(request)
     only_known_keys(wished, "destinations", "reason")
@@ -94,8 +101,13 @@ async def replay_message(
         raise Problem(400, "WrongBody", "destinations is a list of destination names.")
     operations = services_of(request).operations
     made = await act(
-        request, caller, "message.replay", f"message/{known_id(uid)}", lambda: operations.replay(uid, destinations),
-        destinations=[name.partition(":")[0] for name in destinations], **reason_of(wished),
+        request,
+        caller,
+        "message.replay",
+        f"message/{known_id(uid)}",
+        lambda: operations.replay(uid, destinations),
+        destinations=[name.partition(":")[0] for name in destinations],
+        **reason_of(wished),
     )
     return json_response({"id": uid, "deliveries": made}, 202)
 
@@ -125,9 +137,11 @@ async def list_deliveries(
         raise Problem(400, "UnknownState", f"state is one of {', '.join(DeliveryState)}.")
     cursor = _cursor(after)
     wanted = DeliveryState(state) if state else None
-    return json_response(await services_of(request).store.read(
-        lambda tx: queries.find_deliveries(tx, wanted, destination=destination, limit=limit, after=cursor),
-    ))
+    return json_response(
+        await services_of(request).store.read(
+            lambda tx: queries.find_deliveries(tx, wanted, destination=destination, limit=limit, after=cursor)
+        )
+    )
 
 
 @router.post("/deliveries/{id}/retry", summary="Try a delivery again now")
@@ -162,8 +176,14 @@ async def file_receipt(request: Request, caller: Operator, uid: DeliveryId) -> R
     services, target = services_of(request), f"delivery/{known_id(uid)}"
     receipt = Receipt(kind, positive, services.store.now_us() if at_us is None else at_us, code or "", detail or "")
     await act(
-        request, caller, "delivery.receipt", target, lambda: services.operations.file_receipt(uid, receipt), kind=kind,
-        positive=positive, code=code,
+        request,
+        caller,
+        "delivery.receipt",
+        target,
+        lambda: services.operations.file_receipt(uid, receipt),
+        kind=kind,
+        positive=positive,
+        code=code,
     )
     return await _delivery(request, uid, 201)
 
@@ -181,9 +201,13 @@ async def list_lanes(
 
 
 @router.post(
-    "/hl7", tags=["messages in"], summary="Hand in one HL7 v2 message (ER7), get its acknowledgement",
+    "/hl7",
+    tags=["messages in"],
+    summary="Hand in one HL7 v2 message (ER7), get its acknowledgement",
     responses={
-        200: {"content": {"application/hl7-v2": {}}, "description": "AA"}, 422: {"description": "AE"}, 503: {"description": "AR"},
+        200: {"content": {"application/hl7-v2": {}}, "description": "AA"},
+        422: {"description": "AE"},
+        503: {"description": "AR"},
     },
 )
 async def take_hl7(request: Request, caller: System) -> Response:
@@ -279,9 +303,7 @@ def reason_of(told: dict[str, Any]) -> dict[str, str]:
     return {"reason": reason}
 
 
-async def act(
-    request: Request, caller: Principal, name: str, target: str, deed: Callable[[], Awaitable[T]], **detail: Any,
-) -> T:
+async def act(request: Request, caller: Principal, name: str, target: str, deed: Callable[[], Awaitable[T]], **detail: Any) -> T:
     """Do what an operator asked, with an audit row before it and another when it did not succeed."""
     trail = trail_of(request)
     await trail.note(audit_entry(caller, name, target, **detail))
@@ -320,7 +342,7 @@ def _instant(text: object) -> int | None:
     if text is None or text == "":
         return None
     try:
-        at = datetime.fromisoformat(str(text).replace(" ", "+"))     # a plus sign that a form decoded
+        at = datetime.fromisoformat(str(text).replace(" ", "+"))  # a plus sign that a form decoded
         at = at if at.tzinfo else at.replace(tzinfo=UTC)
         return int(at.timestamp() * 1_000_000)
     except (ValueError, OverflowError):

@@ -117,19 +117,36 @@ def words_of(request: Request) -> Words:
 
 
 def page(
-    request: Request, template: str, *, status: int = 200, headers: Mapping[str, str] | None = None, **values: Any,
+    request: Request, template: str, *, status: int = 200, headers: Mapping[str, str] | None = None, **values: Any
 ) -> Response:
     """A whole page that no cache keeps."""
     words = values.pop("words", None) or words_of(request)
     services = request.app.state.services
-    html = environment().get_template(template).render(
-        w=words, lang=words.language, path=request.url.path, site=services.site, static=static_urls(), version=services.version,
-        other_language_url=_with_language(request, words.language), **values,
+    html = (
+        environment()
+        .get_template(template)
+        .render(
+            w=words,
+            lang=words.language,
+            path=request.url.path,
+            site=services.site,
+            static=static_urls(),
+            version=services.version,
+            other_language_url=_with_language(request, words.language),
+            **values,
+        )
     )
-    response = Response(html, status, media_type="text/html; charset=utf-8", headers={
-        "Cache-Control": "no-store", "Content-Security-Policy": CONTENT_SECURITY_POLICY, "Vary": "Accept-Language, Cookie",
-        **(headers or {}),
-    })
+    response = Response(
+        html,
+        status,
+        media_type="text/html; charset=utf-8",
+        headers={
+            "Cache-Control": "no-store",
+            "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+            "Vary": "Accept-Language, Cookie",
+            **(headers or {}),
+        },
+    )
     if request.query_params.get("lang") in LANGUAGES:
         response.set_cookie(LANGUAGE_COOKIE, words.language, max_age=365 * 86_400, samesite="strict", httponly=True, path="/")
     return response
@@ -145,8 +162,12 @@ def _with_language(request: Request, language: str) -> str:
 @cache
 def environment() -> Environment:
     return Environment(
-        loader=PackageLoader("hub.web", "templates"), autoescape=True, auto_reload=False, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
+        loader=PackageLoader("hub.web", "templates"),
+        autoescape=True,
+        auto_reload=False,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
 
 

@@ -20,7 +20,12 @@ class WebServer:
     """
 
     def __init__(
-        self, app_factory: Callable[[], Any], listen: str, *, tls_cert_file: Path | None = None, tls_key_file: Path | None = None,
+        self,
+        app_factory: Callable[[], Any],
+        listen: str,
+        *,
+        tls_cert_file: Path | None = None,
+        tls_key_file: Path | None = None,
         tls_client_ca_file: Path | None = None,
     ) -> None:
         self._app_factory, self._listen = app_factory, listen
@@ -77,9 +82,20 @@ class WebServer:
 
         cert, key, client_ca = self._tls
         config = uvicorn.Config(
-            self._app_factory(), log_config=None, log_level="critical", access_log=False, server_header=False, lifespan="off",
-            http="httptools", ws="none", timeout_keep_alive=30, timeout_graceful_shutdown=3,
-            proxy_headers=False, ssl_certfile=cert, ssl_keyfile=key, ssl_ca_certs=str(client_ca) if client_ca else None,
+            self._app_factory(),
+            log_config=None,
+            log_level="critical",
+            access_log=False,
+            server_header=False,
+            lifespan="off",
+            http="httptools",
+            ws="none",
+            timeout_keep_alive=30,
+            timeout_graceful_shutdown=3,
+            proxy_headers=False,
+            ssl_certfile=cert,
+            ssl_keyfile=key,
+            ssl_ca_certs=str(client_ca) if client_ca else None,
             ssl_cert_reqs=ssl.CERT_REQUIRED if client_ca else ssl.CERT_NONE,
         )
         config.load()

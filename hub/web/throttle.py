@@ -17,7 +17,7 @@ class FailedSignIns:
     """
 
     def __init__(
-        self, *, burst: int = 10, refill_s: float = 6.0, at_most: int = 10_000, clock: Callable[[], float] = time.monotonic,
+        self, *, burst: int = 10, refill_s: float = 6.0, at_most: int = 10_000, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._burst, self._refill_s, self._at_most, self._clock = burst, refill_s, at_most, clock
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()

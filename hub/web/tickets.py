@@ -13,7 +13,7 @@ from dataclasses import dataclass
 class Ticket:
     role: str
     name: str
-    expires_at: float            # seconds on the maker's clock
+    expires_at: float  # seconds on the maker's clock
     masked: bool
 
 

@@ -39,7 +39,14 @@ class Principal:
 
 
 def create(
-    tx: Transaction, *, name: str, role: Role, next_id: Callable[[], int], now_us: int, masked: bool = False, rpps: str = "",
+    tx: Transaction,
+    *,
+    name: str,
+    role: Role,
+    next_id: Callable[[], int],
+    now_us: int,
+    masked: bool = False,
+    rpps: str = "",
     finess: str = "",
 ) -> str:
     """Keep a new token and give its secret, which is shown once and kept nowhere.
@@ -56,7 +63,14 @@ def create(
     secret = PREFIX + secrets.token_urlsafe(32)
     tx.run(
         "INSERT INTO token (id, name, hash, role, rpps, finess, masked, created_at, revoked_at) VALUES (?,?,?,?,?,?,?,?,NULL)",
-        next_id(), name.strip(), _digest(secret), role.value, rpps or None, finess or None, int(masked), now_us,
+        next_id(),
+        name.strip(),
+        _digest(secret),
+        role.value,
+        rpps or None,
+        finess or None,
+        int(masked),
+        now_us,
     )
     return secret
 

@@ -49,11 +49,7 @@ class DocumentTypes:
 def cda_document_reference(header: CdaHeader, *, mask: int, types: DocumentTypes, tz: tzinfo) -> Json:
     """The DocumentReference as far as the header tells of it; number, versions and bytes are the record's to write."""
     made = parse_ts(header.effective_time, tz)
-    body: Json = {
-        "docStatus": "final",
-        "type": _type(header),
-        "securityLabel": security_labels(header.confidentiality, mask),
-    }
+    body: Json = {"docStatus": "final", "type": _type(header), "securityLabel": security_labels(header.confidentiality, mask)}
     category = types.category(header.code)
     if category is not None:
         body["category"] = [category]
@@ -131,7 +127,8 @@ def _organization(number: str, root: str, name: str) -> Json | None:
 def _context(header: CdaHeader, tz: tzinfo) -> Json:
     context: Json = {}
     period = {
-        name: text for name, ts in (("start", header.event_start), ("end", header.event_stop))
+        name: text
+        for name, ts in (("start", header.event_start), ("end", header.event_stop))
         if (text := parse_ts(ts, tz).fhir_datetime())
     }
     if period:

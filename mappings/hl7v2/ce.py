@@ -16,8 +16,13 @@ TRE_A05 = "urn:oid:1.2.250.1.213.1.1.4.12"
 
 _LOINC_CODE = re.compile(r"[0-9]{1,7}-[0-9]")
 _SYSTEMS = {
-    "LN": LOINC, "LOINC": LOINC, "SCT": "http://snomed.info/sct", "I10": "http://hl7.org/fhir/sid/icd-10",
-    "UCUM": "http://unitsofmeasure.org", "TRE_A05": TRE_A05, "DCM": "http://dicom.nema.org/resources/ontology/DCM",
+    "LN": LOINC,
+    "LOINC": LOINC,
+    "SCT": "http://snomed.info/sct",
+    "I10": "http://hl7.org/fhir/sid/icd-10",
+    "UCUM": "http://unitsofmeasure.org",
+    "TRE_A05": TRE_A05,
+    "DCM": "http://dicom.nema.org/resources/ontology/DCM",
 }
 _OIDS = {"2.16.840.1.113883.6.1": LOINC, "2.16.840.1.113883.6.96": "http://snomed.info/sct"}
 

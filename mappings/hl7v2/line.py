@@ -60,7 +60,7 @@ class Composite:
             return ""
         manner = self._manner
         if manner.is_plain and value.isalnum():
-            return value if subcomponent == 1 else ""        # nothing in it to cut, undo or strip
+            return value if subcomponent == 1 else ""  # nothing in it to cut, undo or strip
         if manner.subcomponent and manner.subcomponent in value:
             inner = value.split(manner.subcomponent)
             value = inner[subcomponent - 1] if subcomponent <= len(inner) else ""

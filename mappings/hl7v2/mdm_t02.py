@@ -25,8 +25,15 @@ from mappings.hl7v2.xcn import practitioner_reference
 from mappings.structure import AsksForNothing
 
 _ACTIONS = {"MDM^T02": DocumentAction.CREATE, "MDM^T10": DocumentAction.REPLACE, "MDM^T04": DocumentAction.DELETE}
-_STATUSES = {"DI": "preliminary", "IP": "preliminary", "IN": "preliminary", "PA": "preliminary", "AU": "final", "LA": "final",
-             "DO": "final"}
+_STATUSES = {
+    "DI": "preliminary",
+    "IP": "preliminary",
+    "IN": "preliminary",
+    "PA": "preliminary",
+    "AU": "final",
+    "LA": "final",
+    "DO": "final",
+}
 _CONFIDENTIALITY = "http://terminology.hl7.org/CodeSystem/v3-Confidentiality"
 _LABELS = {"V": "V", "R": "R", "U": "N", "N": "N"}
 
@@ -105,8 +112,13 @@ def _changes(message: Message, site: Site) -> Iterator[DocumentChange]:
         _put_state(body, txa)
         replaces = document_number(txa.one(13), site, part=part) if action is DocumentAction.REPLACE else ""
         yield DocumentChange(
-            action=action, master_id=document_number(txa.one(12), site, part=part), path=path, body=body, content=content,
-            replaces=replaces, event_time=made_at,
+            action=action,
+            master_id=document_number(txa.one(12), site, part=part),
+            path=path,
+            body=body,
+            content=content,
+            replaces=replaces,
+            event_time=made_at,
         )
 
 

@@ -29,8 +29,16 @@ _MAGIC = (
     (b"<ClinicalDocument", "text/xml"),
 )
 _SUBTYPES = {
-    "PDF": "application/pdf", "RTF": "application/rtf", "JPEG": "image/jpeg", "JPG": "image/jpeg", "PNG": "image/png",
-    "TIFF": "image/tiff", "XML": "text/xml", "HTML": "text/html", "DICOM": "application/dicom", "OCTET-STREAM": "",
+    "PDF": "application/pdf",
+    "RTF": "application/rtf",
+    "JPEG": "image/jpeg",
+    "JPG": "image/jpeg",
+    "PNG": "image/png",
+    "TIFF": "image/tiff",
+    "XML": "text/xml",
+    "HTML": "text/html",
+    "DICOM": "application/dicom",
+    "OCTET-STREAM": "",
 }
 
 

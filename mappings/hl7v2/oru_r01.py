@@ -86,7 +86,10 @@ def _changes(message: Message, site: Site) -> Iterator[DocumentChange]:
         if number:
             yield DocumentChange(
                 action=DocumentAction.DELETE if status in _WITHDRAWN else DocumentAction.CREATE,
-                master_id=number, path=obx.at(5), body=body, content=content if status not in _WITHDRAWN else None,
+                master_id=number,
+                path=obx.at(5),
+                body=body,
+                content=content if status not in _WITHDRAWN else None,
                 event_time=made_at,
             )
 

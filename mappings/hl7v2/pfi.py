@@ -81,8 +81,11 @@ class PfiDocument:
     def _change(self, request: PfiRequest, cda: CdaDocument) -> DocumentChange:
         header, action = cda.header, request.action or DocumentAction.CREATE
         change = DocumentChange(
-            action=action, master_id=header.master_id, path=cda.obx.at(5),
-            set_id=f"urn:oid:{header.set_id}" if header.set_id else "", version_number=header.version_number,
+            action=action,
+            master_id=header.master_id,
+            path=cda.obx.at(5),
+            set_id=f"urn:oid:{header.set_id}" if header.set_id else "",
+            version_number=header.version_number,
             event_time=event_time(request.message, request.site),
         )
         if action is DocumentAction.DELETE:

@@ -13,15 +13,7 @@ from hub.formats.cda_header import CdaHeader, canonical_id
 from hub.formats.er7 import Segment
 from hub.model.identity import PatientIdentity
 from hub.model.record_change import DocumentAction
-from hub.model.refusals import (
-    Cardinality,
-    CodeUnknown,
-    FieldInvalid,
-    FieldMissing,
-    IdentityUnproven,
-    RuleBroken,
-    SegmentMissing,
-)
+from hub.model.refusals import Cardinality, CodeUnknown, FieldInvalid, FieldMissing, IdentityUnproven, RuleBroken, SegmentMissing
 from mappings.hl7v2.line import Composite
 from mappings.hl7v2.pfi_request import ACTION_OF_OBX_11, MetaTable, PfiRequest
 
@@ -248,11 +240,11 @@ def is_same_patient(identity: PatientIdentity, header: CdaHeader) -> bool:
     """
     if identity.ins and header.ins:
         return any(ins in header.ins for ins in identity.ins)
-    local = {(number.system.removeprefix("urn:oid:") if number.system.startswith("urn:oid:") else "", number.value)
-             for number in identity.local}
-    return any(
-        (root, extension) in local or ("", extension) in local for root, extension in header.patient_ids if extension
-    )
+    local = {
+        (number.system.removeprefix("urn:oid:") if number.system.startswith("urn:oid:") else "", number.value)
+        for number in identity.local
+    }
+    return any((root, extension) in local or ("", extension) in local for root, extension in header.patient_ids if extension)
 
 
 def document_id(ei: Composite) -> str:

@@ -29,8 +29,9 @@ class Profile:
 
 # An unknown version of a known profile is read as the newest one: the last row of its name.
 PROFILES = (
-    Profile("1.2", r"[^^]*\^CISIS_CDA_HL7_V1", orc_1_says=False, obr_4_is_type=False, txa_12_is_cda_id=False,
-            recipients_in_prt=False),
+    Profile(
+        "1.2", r"[^^]*\^CISIS_CDA_HL7_V1", orc_1_says=False, obr_4_is_type=False, txa_12_is_cda_id=False, recipients_in_prt=False
+    ),
     Profile("2.0", r"2\.0\^CISIS_CDA_HL7_V2", order_in_mdm=False, orc_1_says=False),
     Profile("2.1", r"[^^]*\^CISIS_CDA_HL7_V2"),
     Profile("1.0", r"1\.0\^CISIS_CDA_HL7_LPS", "lps", order_in_mdm=False, orc_1_says=False, obr_4_is_type=False),

@@ -15,13 +15,7 @@ from hub.formats.cda_header import CdaHeader, read_header
 from hub.formats.er7 import Message, Segment
 from hub.model.identifiers import INS_NIA, INS_NIR, INS_NIR_DEMO, INS_NIR_TEST, InsMatricule
 from hub.model.identity import PatientIdentity, ins_is_usable
-from hub.model.record_change import (
-    INVISIBLE_PATIENT,
-    INVISIBLE_REP_LEGAUX,
-    MASQUE_PS,
-    ContentRange,
-    DocumentAction,
-)
+from hub.model.record_change import INVISIBLE_PATIENT, INVISIBLE_REP_LEGAUX, MASQUE_PS, ContentRange, DocumentAction
 from hub.model.refusals import FieldInvalid, Unreadable
 from hub.model.site import Site
 from mappings.hl7v2.line import Line
@@ -30,14 +24,9 @@ from mappings.hl7v2.pfi_profile import Profile
 from mappings.hl7v2.pid import pid_identity
 from mappings.hl7v2.prt import Prt
 
-NATIONAL_ROOTS = {
-    "production": (INS_NIR, INS_NIA),
-    "test": (INS_NIR_TEST, INS_NIR_DEMO),
-}
+NATIONAL_ROOTS = {"production": (INS_NIR, INS_NIA), "test": (INS_NIR_TEST, INS_NIR_DEMO)}
 ACTION_OF_OBX_11 = {"F": DocumentAction.CREATE, "C": DocumentAction.REPLACE, "D": DocumentAction.DELETE}
-MASK_OF_FLAG = {
-    "MASQUE_PS": MASQUE_PS, "INVISIBLE_PATIENT": INVISIBLE_PATIENT, "INVISIBLE_REP_LEGAUX": INVISIBLE_REP_LEGAUX,
-}
+MASK_OF_FLAG = {"MASQUE_PS": MASQUE_PS, "INVISIBLE_PATIENT": INVISIBLE_PATIENT, "INVISIBLE_REP_LEGAUX": INVISIBLE_REP_LEGAUX}
 
 
 @dataclass(frozen=True, slots=True)

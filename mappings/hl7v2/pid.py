@@ -33,7 +33,7 @@ Json = dict[str, Any]
 
 _IPP_KINDS = frozenset({"", "PI", "MR", "PT", "RRI"})
 _GENDERS = {"F": "female", "M": "male", "U": "unknown", "O": "other", "A": "other", "N": "other"}
-_ATTRIBUTES = frozenset({"HOMA", "FICT", "DOUT"})      # said beside a status, not instead of one
+_ATTRIBUTES = frozenset({"HOMA", "FICT", "DOUT"})  # said beside a status, not instead of one
 _BIRTH_DATE = re.compile(r"[12]\d{7}|[12]\d{5}|[12]\d{3}", re.ASCII)
 _DAYS = (0, 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
@@ -49,7 +49,7 @@ def judge_pid(message: Message) -> None:
     if segment is None:
         raise SegmentMissing(at="PID")
     if segment.raw(3)[:1].isalnum() and segment.raw(5)[:1].isalpha():
-        return                           # the usual case, told without cutting the message
+        return  # the usual case, told without cutting the message
     pid = line(message, "PID")
     assert pid is not None
     if not any(cx.text() for cx in pid.all(3)):
@@ -187,7 +187,7 @@ def _matricule(cx: Composite) -> InsMatricule | None:
     return _ins(cx.text(), _authority_oid(cx))
 
 
-@lru_cache(maxsize=256)          # one message asks for the same number several times
+@lru_cache(maxsize=256)  # one message asks for the same number several times
 def _ins(value: str, oid: str) -> InsMatricule | None:
     try:
         return InsMatricule(value.replace(" ", "").upper(), oid)

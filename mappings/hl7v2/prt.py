@@ -44,8 +44,9 @@ class Prt:
         start, end = self._segment.component_span(15, 4)
         written = decode(unescape(self._message.raw[start:end], self._message.separators), self._message.charset).strip(" ")
         local, at, domain = written.partition("@")
-        return bool(at and local and domain and "@" not in domain) and not any(c.isspace() or c in ',;<>"' or ord(c) < 32
-                                                                               or ord(c) == 127 for c in written)
+        return bool(at and local and domain and "@" not in domain) and not any(
+            c.isspace() or c in ',;<>"' or ord(c) < 32 or ord(c) == 127 for c in written
+        )
 
     def at(self, field: int) -> str:
         return self._segment.at(field)

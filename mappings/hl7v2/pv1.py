@@ -69,7 +69,11 @@ def pv1_encounter(message: Message, site: Site, *, event: str = "") -> ResourceC
     _put_service(body, message, site)
     _put_attender(body, pv1)
     return ResourceChange(
-        type="Encounter", key=f"{system}|{number}", body=body, path="PV1", event_time=event_time(message, site),
+        type="Encounter",
+        key=f"{system}|{number}",
+        body=body,
+        path="PV1",
+        event_time=event_time(message, site),
         defaults={"status": "unknown", "class": UNKNOWN_CLASS},
     )
 

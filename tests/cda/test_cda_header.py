@@ -316,7 +316,7 @@ DOCUMENT = cda()
             st.sampled_from([b"", b"<", b">", b"/", b'"', b"\xff", b"&x;", b"<a>", b"\x00"]),
         ),
         max_size=3,
-    ),
+    )
 )
 def test_mutated_documents_are_read_or_refused(cuts: list[tuple[int, int, bytes]]):
     xml = DOCUMENT

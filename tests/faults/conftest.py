@@ -13,7 +13,7 @@ import pytest
 
 _ROOT = Path(__file__).resolve().parents[2]
 if str(_ROOT) not in sys.path:
-    sys.path.insert(0, str(_ROOT))           # bench is not installed
+    sys.path.insert(0, str(_ROOT))  # bench is not installed
 
 
 def _load() -> None:

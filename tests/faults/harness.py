@@ -61,7 +61,7 @@ class Place:
         self.port, self.web_port = free_port(), free_port()
         self.process: subprocess.Popen | None = None
         self._all: list[subprocess.Popen] = []
-        self.environment: dict[str, str] = {}        # of every process started here
+        self.environment: dict[str, str] = {}  # of every process started here
 
     @property
     def database(self) -> Path:
@@ -75,7 +75,7 @@ class Place:
             f'[hub]\ndata_dir = "{self.data}"\n{hub}',
             f'[web]\nlisten = "127.0.0.1:{self.web_port}"',
             f'[[source]]\nname = "his"\nkind = "mllp"\nlisten = "127.0.0.1:{self.port}"\n'
-            f'routes = {json.dumps(list(routes))}\n{source}',
+            f"routes = {json.dumps(list(routes))}\n{source}",
         ]
         parts += [
             f'[[destination]]\nname = "{name}"\nkind = "mllp"\nconnect = "127.0.0.1:{port}"\n{lines}'
@@ -87,7 +87,10 @@ class Place:
         """Start a process and do not wait for it."""
         with self.log.open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "hub.app.cli", "run", "-c", str(self.config)], cwd=self.folder, stderr=log, stdout=log,
+                [sys.executable, "-m", "hub.app.cli", "run", "-c", str(self.config)],
+                cwd=self.folder,
+                stderr=log,
+                stdout=log,
                 env={**os.environ, "PYTHONPATH": str(ROOT), **self.environment, **environment},
             )
         self._all.append(process)
@@ -179,7 +182,8 @@ class Place:
                 return
             if time.monotonic() > until:
                 raise AssertionError(
-                    f"not settled: {kept} kept, {unfinished} unfinished, {self.rows(_OPEN)}, {self.events()[-5:]}")
+                    f"not settled: {kept} kept, {unfinished} unfinished, {self.rows(_OPEN)}, {self.events()[-5:]}"
+                )
             await asyncio.sleep(0.1)
 
 
@@ -228,18 +232,26 @@ def check_ledger(place: Place, sent: Sent | None = None, *, states=("DONE",), se
         doubled = [one for one, n in kept.items() if n > 1]
         assert not doubled, f"kept twice: {doubled[:5]}"
     assert rows("SELECT id FROM message WHERE in_file = 0 AND id NOT IN (SELECT message_id FROM body)") == []
-    assert rows(
-        "SELECT delivery_id FROM attempt a GROUP BY 1 "
-        "HAVING count(*) <> (SELECT attempts FROM delivery d WHERE d.id = a.delivery_id)") == []
+    assert (
+        rows(
+            "SELECT delivery_id FROM attempt a GROUP BY 1 "
+            "HAVING count(*) <> (SELECT attempts FROM delivery d WHERE d.id = a.delivery_id)"
+        )
+        == []
+    )
     found = Counter(dict(rows("SELECT state, count(*) FROM message GROUP BY state")))
     if settled:
         assert set(found) <= set(states), found
         assert rows("SELECT DISTINCT state FROM delivery WHERE state IN ('QUEUED','WAITING','SENDING','UNSURE')") == []
         assert rows("SELECT key FROM lane WHERE blocked_reason IS NULL") == []
         assert rows("SELECT id, open_n FROM message WHERE open_n <> 0") == []
-        assert rows(
-            "SELECT m.id FROM message m WHERE failed_n <> (SELECT count(*) FROM delivery d WHERE d.message_id = m.id "
-            "AND d.state IN ('REFUSED', 'DEAD') AND NOT EXISTS (SELECT 1 FROM delivery e WHERE e.replay_of = d.id))") == []
+        assert (
+            rows(
+                "SELECT m.id FROM message m WHERE failed_n <> (SELECT count(*) FROM delivery d WHERE d.message_id = m.id "
+                "AND d.state IN ('REFUSED', 'DEAD') AND NOT EXISTS (SELECT 1 FROM delivery e WHERE e.replay_of = d.id))"
+            )
+            == []
+        )
     return Kept(found, kept)
 
 
@@ -251,7 +263,7 @@ def check_record(place: Place, without=()) -> int:
     stays: Counter = Counter()
     for control_id, body in place.rows(
         "SELECT m.control_id, b.bytes FROM body b JOIN message m ON m.id = b.message_id "
-        "WHERE m.type LIKE 'ADT%' AND m.ack_code = 'AA'",
+        "WHERE m.type LIKE 'ADT%' AND m.ack_code = 'AA'"
     ):
         pv1 = body.split(b"\rPV1|")[1].split(b"\r")[0].split(b"|")
         if control_id not in without:
@@ -261,11 +273,17 @@ def check_record(place: Place, without=()) -> int:
     assert found.keys() == stays.keys()
     wrong = {key: (found[key], n) for key, n in stays.items() if found[key] != n}
     assert not wrong, f"versions of an Encounter and messages about it differ: {list(wrong.items())[:5]}"
-    assert place.rows(
-        "SELECT r.id FROM resource r WHERE version <> 1 + (SELECT count(*) FROM resource_version v WHERE v.id = r.id)") == []
-    assert place.rows(
-        "SELECT p.resource_id FROM provenance p JOIN resource r ON r.id = p.resource_id WHERE r.type = 'Encounter' "
-        "GROUP BY p.resource_id, p.version HAVING count(*) <> 1") == []
+    assert (
+        place.rows("SELECT r.id FROM resource r WHERE version <> 1 + (SELECT count(*) FROM resource_version v WHERE v.id = r.id)")
+        == []
+    )
+    assert (
+        place.rows(
+            "SELECT p.resource_id FROM provenance p JOIN resource r ON r.id = p.resource_id WHERE r.type = 'Encounter' "
+            "GROUP BY p.resource_id, p.version HAVING count(*) <> 1"
+        )
+        == []
+    )
     patients = place.value("SELECT count(DISTINCT patient_id) FROM message WHERE patient_id IS NOT NULL")
     assert place.value("SELECT count(*) FROM resource WHERE type = 'Patient'") == patients
     return len(found)

@@ -17,7 +17,7 @@ from bench.synthetic import Traffic
 from bench.traffic import compare
 
 IN_FLIGHT = 16
-LANES_HELD = 256                 # sent, and their mark not on disk: at most one delivery of each lane that is held
+LANES_HELD = 256  # sent, and their mark not on disk: at most one delivery of each lane that is held
 
 
 async def _final(place, sent, sink):
@@ -47,7 +47,8 @@ def test_f01_killed_at_random(place):
         journal = Sent()
         for n in range(rounds):
             load = Load(
-                "127.0.0.1", place.port, Traffic(run=f"K{n}R", patients=20), 8, messages // 8, 4, messages / 1.2, resend=True)
+                "127.0.0.1", place.port, Traffic(run=f"K{n}R", patients=20), 8, messages // 8, 4, messages / 1.2, resend=True
+            )
             sending = asyncio.create_task(send(load, journal))
             await asyncio.sleep(rng.uniform(0.05, 1.0))
             while not sending.done():
@@ -62,8 +63,16 @@ def test_f01_killed_at_random(place):
         repeats = sum(n - 1 for n in verdict.repeated.values())
         assert repeats <= kills * LANES_HELD
         assert max(verdict.repeated.values(), default=1) <= 1 + max(3, kills // 10), "the same one is not hit again and again"
-        measured("F1 kill -9", rounds=rounds, kills=kills, acked=len(journal.acked), lost=0, resent=journal.repeats,
-                 repeats=repeats, encounters=encounters)
+        measured(
+            "F1 kill -9",
+            rounds=rounds,
+            kills=kills,
+            acked=len(journal.acked),
+            lost=0,
+            resent=journal.repeats,
+            repeats=repeats,
+            encounters=encounters,
+        )
         await sink.stop()
 
     run(story())
@@ -72,8 +81,10 @@ def test_f01_killed_at_random(place):
 POINTS = [("after-commit", 60), ("before-mark", 1), ("before-mark", 60)]
 
 
-@pytest.mark.parametrize(("point", "nth"), full([*POINTS, *((point, nth) for point in ("after-commit", "before-mark")
-                                                            for nth in (20, 150, 400))], POINTS))
+@pytest.mark.parametrize(
+    ("point", "nth"),
+    full([*POINTS, *((point, nth) for point in ("after-commit", "before-mark") for nth in (20, 150, 400))], POINTS),
+)
 def test_f02_killed_between(place, point, nth):
     messages = full(2000, 400)
 

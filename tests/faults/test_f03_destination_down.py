@@ -20,7 +20,8 @@ RETRY = "[destination.retry]\nbase_s = 0.5\nprobe_s = 0.5"
 def _p99_s(sent: Sent, sink: Sink, since: int) -> float:
     """From the acknowledgement to the arrival at the other destination."""
     delays = sorted(
-        max(0.0, got.at - sent.acked_at[got.control_id]) for got in sink.journal[since:] if got.control_id in sent.acked_at)
+        max(0.0, got.at - sent.acked_at[got.control_id]) for got in sink.journal[since:] if got.control_id in sent.acked_at
+    )
     return delays[int(len(delays) * 0.99)]
 
 
@@ -29,8 +30,7 @@ def test_f03_down_and_back(place):
         up, down = Sink(), Sink()
         await up.start()
         down.port = free_port()
-        place.configure(
-            destinations=[("up", up.port, RETRY), ("down", down.port, RETRY)], routes=("up", "down"))
+        place.configure(destinations=[("up", up.port, RETRY), ("down", down.port, RETRY)], routes=("up", "down"))
         await place.start()
         await down.start()
         journal = Sent()
@@ -41,7 +41,7 @@ def test_f03_down_and_back(place):
 
         await down.stop()
         seen = len(up.journal)
-        await send(Load(*address, Traffic(run="B", patients=500), 4, QUEUED // 4, rate=FILL_RATE), journal)
+        await send(Load(*address, Traffic(run="B", patients=500), 4, QUEUED // 4, rate=FILL_RATE, patience_s=900), journal)
         await asyncio.sleep(0.5)
         during_s, rss_during = _p99_s(journal, up, seen), place.rss_kb()
         assert len(up.journal) == len(journal.acked), "the other destination got everything meanwhile"
@@ -49,7 +49,8 @@ def test_f03_down_and_back(place):
         assert during_s < max(2 * before_s, 0.1), (before_s, during_s)
         assert rss_during - rss_before < 100_000, (rss_before, rss_during)
         attempts = place.value(
-            "SELECT coalesce(sum(attempts), 0) FROM delivery WHERE destination = 'down' AND state <> 'DELIVERED'")
+            "SELECT coalesce(sum(attempts), 0) FROM delivery WHERE destination = 'down' AND state <> 'DELIVERED'"
+        )
         assert attempts < 100, "an outage is asked about once an interval, not once a patient"
 
         began = time.monotonic()
@@ -67,8 +68,14 @@ def test_f03_down_and_back(place):
         for sink in (up, down):
             verdict = compare(journal.acked, journal.answers, [(got.control_id, got.patient) for got in sink.journal])
             assert verdict.is_clean and not verdict.repeated, verdict
-        measured("F3 destination down", queued=QUEUED, lost=0, drained_per_s=round(drained),
-                 other_p99_before_ms=round(before_s * 1e3, 1), other_p99_during_ms=round(during_s * 1e3, 1),
-                 rss_growth_mb=round((rss_during - rss_before) / 1024, 1))
+        measured(
+            "F3 destination down",
+            queued=QUEUED,
+            lost=0,
+            drained_per_s=round(drained),
+            other_p99_before_ms=round(before_s * 1e3, 1),
+            other_p99_during_ms=round(during_s * 1e3, 1),
+            rss_growth_mb=round((rss_during - rss_before) / 1024, 1),
+        )
 
     run(story())

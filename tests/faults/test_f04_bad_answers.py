@@ -127,7 +127,8 @@ def test_f04_ae_is_refused_at_once(place):
         sink, sent = await _through(place, lambda _n, one: AE if one.endswith("7") else AA, states=("DONE", "PARTIAL"))
         assert len(sink.journal) == len(sent.acked), "not one of them came twice"
         refused = place.rows(
-            "SELECT m.control_id, m.state FROM delivery d JOIN message m ON m.id = d.message_id WHERE d.state = 'REFUSED'")
+            "SELECT m.control_id, m.state FROM delivery d JOIN message m ON m.id = d.message_id WHERE d.state = 'REFUSED'"
+        )
         assert sorted(refused) == sorted((one, "PARTIAL") for one in sent.acked if one.endswith("7"))
 
     run(story())

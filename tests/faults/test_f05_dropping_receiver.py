@@ -32,8 +32,12 @@ def test_f05_drops_refusals_and_silence(place):
         for control_id, ends in did.items():
             assert ends[-1] in (AA, AE), (control_id, ends)
             assert all(end in (DROP, MUTE) for end in ends[:-1]), f"{control_id} came again after {ends}"
-        refused = {one for (one,) in place.rows(
-            "SELECT m.control_id FROM delivery d JOIN message m ON m.id = d.message_id WHERE d.state = 'REFUSED'")}
+        refused = {
+            one
+            for (one,) in place.rows(
+                "SELECT m.control_id FROM delivery d JOIN message m ON m.id = d.message_id WHERE d.state = 'REFUSED'"
+            )
+        }
         assert refused == {control_id for control_id, ends in did.items() if ends[-1] == AE}
         measured("F5 dropping receiver", messages=MESSAGES, lost=0, repeats=len(sink.journal) - MESSAGES, refused=len(refused))
         await sink.stop()

@@ -53,7 +53,8 @@ async def _refuses_then_resumes(place, sink, stop_writes, let_write):
     await place.start(ready=True)
     journal = Sent()
     load = Load(
-        "127.0.0.1", place.port, Traffic(run="F", patients=25), 8, messages // 8, rate=full(300, 400), resend=True, patience_s=90)
+        "127.0.0.1", place.port, Traffic(run="F", patients=25), 8, messages // 8, rate=full(300, 400), resend=True, patience_s=90
+    )
     sending = asyncio.create_task(send(load, journal))
     await asyncio.sleep(0.5)
     stop_writes()
@@ -91,8 +92,14 @@ async def _refuses_then_resumes(place, sink, stop_writes, let_write):
     verdict = compare(journal.acked, journal.answers, [(got.control_id, got.patient) for got in sink.journal])
     assert verdict.is_clean and not verdict.repeated, verdict
     assert sum(event["event"] == "store.available" for event in place.events()) >= 1
-    return {"refused_after_s": round(refused_s, 2), "alert_after_s": round(alert_s, 2), "resumed_after_s": round(resumed_s, 2),
-            "AR": journal.codes["AR"], "acked_while_full": silent - acked, "lost": 0}
+    return {
+        "refused_after_s": round(refused_s, 2),
+        "alert_after_s": round(alert_s, 2),
+        "resumed_after_s": round(resumed_s, 2),
+        "AR": journal.codes["AR"],
+        "acked_while_full": silent - acked,
+        "lost": 0,
+    }
 
 
 def test_f06_disk_full(place):
@@ -151,6 +158,7 @@ def test_f06_large_messages_on_a_full_disk(place):
 
 def test_f06_a_full_disk_at_start_and_at_the_end(place):
     """It says why it cannot start; it can still be stopped."""
+
     async def story():
         with small_disk(place.folder / "small", 16) as disk:
             place.configure(data=disk / "data")

@@ -15,7 +15,7 @@ from bench.sender import Load, Sent, send
 from bench.synthetic import Traffic
 from hub.store.blobs import BlobFolder, SyncFailed
 
-IN_HAND_S = 0.3              # a group whose sync had begun before, and its answers on their way
+IN_HAND_S = 0.3  # a group whose sync had begun before, and its answers on their way
 
 
 @pytest.mark.parametrize("kind", ["adt", "mdm"])

@@ -26,7 +26,7 @@ class Disk:
 
     def __init__(self) -> None:
         self.synced: dict[str, bytearray] = {}
-        self.pending: dict[str, list[tuple[int, bytes | None]]] = {}     # offset and data; data None: truncated to offset
+        self.pending: dict[str, list[tuple[int, bytes | None]]] = {}  # offset and data; data None: truncated to offset
         self.renames: list[tuple[str, str]] = []
 
     def take(self, kind: bytes, path: str, offset: int, length: int, data: bytes) -> None:
@@ -59,7 +59,7 @@ class Disk:
                 if rng.random() > keep:
                     continue
                 if data and rng.random() < 0.3:
-                    data = data[:rng.randrange(0, len(data), SECTOR)]
+                    data = data[: rng.randrange(0, len(data), SECTOR)]
                 _apply(found.setdefault(path, bytearray()), place, data)
         for source, target in self.renames:
             if rng.random() < 0.5 and source in found:
@@ -73,7 +73,7 @@ def _apply(content: bytearray, place: int, data: bytes | None) -> None:
         content.extend(bytes(max(0, place - len(content))))
         return
     content.extend(bytes(max(0, place + len(data) - len(content))))
-    content[place:place + len(data)] = data
+    content[place : place + len(data)] = data
 
 
 def _records(journal: Path):
@@ -150,8 +150,12 @@ def _open_copy(copy: Path, data: Path, files: dict[str, bytes], due: list[str]) 
     connection = sqlite3.connect(copy / "vaguemestre.db")
     try:
         assert connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
-        kept = {row[0]: row[1:] for row in connection.execute(
-            "SELECT m.control_id, m.sha256, m.in_file, b.bytes FROM message m LEFT JOIN body b ON b.message_id = m.id")}
+        kept = {
+            row[0]: row[1:]
+            for row in connection.execute(
+                "SELECT m.control_id, m.sha256, m.in_file, b.bytes FROM message m LEFT JOIN body b ON b.message_id = m.id"
+            )
+        }
     finally:
         connection.close()
     missing = [one for one in due if one not in kept]

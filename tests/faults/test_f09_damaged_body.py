@@ -59,7 +59,8 @@ def test_f09_damaged_before_delivery(place, how):
         assert set(sink.ids) == {f"{run}C0S{n}" for run in ("LARGE", "SMALL") for n in range(10)} - {damaged}
         state, delivery, error = place.rows(
             "SELECT m.state, d.state, d.last_error FROM message m JOIN delivery d ON d.message_id = m.id WHERE m.control_id = ?",
-            damaged)[0]
+            damaged,
+        )[0]
         assert (state, delivery, error.split(":")[0]) == ("SET_ASIDE", "DEAD", "BlobDamaged")
         assert (await place.stop())[0] == 0
         check_ledger(place, states=("DONE", "SET_ASIDE"))
@@ -70,6 +71,7 @@ def test_f09_damaged_before_delivery(place, how):
 
 def test_f09_damaged_before_routing_and_made_good_by_the_sender(place):
     """Found again after a crash between commit and routing; the sender, who had no answer, brings the right bytes once more."""
+
     async def story():
         message = LARGE.message(0, 2)
         place.configure(routes=())

@@ -86,7 +86,7 @@ def test_f10_bad_senders_do_not_hurt_the_others(place):
         stop.set()
         assert "still open" not in fate
 
-        await asyncio.sleep(1.2)             # those that were ended are let go after a moment
+        await asyncio.sleep(1.2)  # those that were ended are let go after a moment
         waiting = [await asyncio.open_connection("127.0.0.1", place.port) for _ in range(CAP)]
         await asyncio.sleep(0.3)
         knocks = []
@@ -127,14 +127,14 @@ def test_f10_broken_blocks(place):
         await place.start()
         nested = await _raw(place.port, START + one[:200] + START + two + END)
         assert b"NoEndBlock" in nested
-        assert code_of((await ask(place.port, two))[0]) == "AA"         # its first answer may have gone with the connection
+        assert code_of((await ask(place.port, two))[0]) == "AA"  # its first answer may have gone with the connection
         inside = three.replace(b"RUE DU BANC", b"RUE \x0b DU BANC")
         assert (await _raw(place.port, START + inside + END)).count(b"\rMSA|AA|") == 1
         lone = MESSAGE.message(0, 3).replace(b"RUE DU BANC", b"RUE \x1c BANC")
         assert (await _raw(place.port, START + lone + END)).count(b"\rMSA|AA|") == 1
         forgotten = await _raw(place.port, START + MESSAGE.message(0, 4) + b"\x1c" + START + MESSAGE.message(0, 5) + END)
         assert forgotten.count(b"\rMSA|AA|") == 2
-        await _raw(place.port, START + MESSAGE.message(0, 6))                  # no end, then gone
+        await _raw(place.port, START + MESSAGE.message(0, 6))  # no end, then gone
         assert await _raw(place.port, os.urandom(6000).replace(b"\x0b", b"x")) is not None
         await place.settled(messages=5)
         kept = sorted(control_id for (control_id,) in place.rows("SELECT control_id FROM message"))

@@ -25,7 +25,8 @@ def test_f11_sigterm_under_load(place, delay_s):
         journal, slowest = Sent(), 0.0
         messages = full(4000, 240)
         load = Load(
-            "127.0.0.1", place.port, Traffic(run="T", patients=100), 8, messages // 8, 4, messages / (rounds * 1.5), resend=True)
+            "127.0.0.1", place.port, Traffic(run="T", patients=100), 8, messages // 8, 4, messages / (rounds * 1.5), resend=True
+        )
         sending = asyncio.create_task(send(load, journal))
         for _ in range(rounds):
             await asyncio.sleep(1.0)

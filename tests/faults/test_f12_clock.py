@@ -66,12 +66,24 @@ def test_f12_retry_by_the_monotonic_clock(tmp_path, clock, jump_s):
         sink = Sink(behaviour)
         await sink.start()
         port = free_port()
-        hub = Hub(build({
-            "hub": {"data_dir": "data"}, "web": {"listen": "127.0.0.1:0"},
-            "source": [{"name": "his", "kind": "mllp", "listen": f"127.0.0.1:{port}", "routes": ["out"]}],
-            "destination": [
-                {"name": "out", "kind": "mllp", "connect": f"127.0.0.1:{sink.port}", "retry": {"base_s": 0.3, "probe_s": 0.1}}],
-        }, tmp_path / "hub.toml"))
+        hub = Hub(
+            build(
+                {
+                    "hub": {"data_dir": "data"},
+                    "web": {"listen": "127.0.0.1:0"},
+                    "source": [{"name": "his", "kind": "mllp", "listen": f"127.0.0.1:{port}", "routes": ["out"]}],
+                    "destination": [
+                        {
+                            "name": "out",
+                            "kind": "mllp",
+                            "connect": f"127.0.0.1:{sink.port}",
+                            "retry": {"base_s": 0.3, "probe_s": 0.1},
+                        }
+                    ],
+                },
+                tmp_path / "hub.toml",
+            )
+        )
         await hub.start()
         traffic = Traffic(run="C", patients=20)
         for n in range(10):
@@ -90,7 +102,7 @@ def test_f12_retry_by_the_monotonic_clock(tmp_path, clock, jump_s):
         for n in range(20):
             at = [got.at for got in sink.journal if got.control_id == traffic.control_id(0, n)]
             pauses = [after - before for before, after in pairwise(at)]
-            early = sum(pause < 0.3 * 0.8 * 2 ** k - 0.02 for k, pause in enumerate(pauses))
+            early = sum(pause < 0.3 * 0.8 * 2**k - 0.02 for k, pause in enumerate(pauses))
             assert early <= (jump_s > 0), f"a jump ahead ends the pause at hand, no other: {pauses}"
         await asyncio.sleep(0.1)
         page = await hub.store.read(lambda tx: find_messages(tx, MessageFilter(limit=50)))
@@ -108,7 +120,8 @@ def test_f12_restart_with_the_clock_an_hour_behind(tmp_path, clock):
     port, sink = free_port(), Sink(lambda _n, _id: AR)
     traffic = Traffic(run="R", patients=5)
     document = {
-        "hub": {"data_dir": "data"}, "web": {"listen": "127.0.0.1:0"},
+        "hub": {"data_dir": "data"},
+        "web": {"listen": "127.0.0.1:0"},
         "source": [{"name": "his", "kind": "mllp", "listen": f"127.0.0.1:{port}", "routes": ["record", "out"]}],
         "destination": [{"name": "out", "kind": "mllp", "connect": "", "retry": {"base_s": 60, "probe_s": 0.1}}],
     }

@@ -96,7 +96,9 @@ def test_f14_trouble_in_a_worker_hits_one_message(place, where):
             more += '[[route]]\nsource = "his"\nto = ["out"]\nmapping = "trouble"\n'
         place.configure(
             destinations=[("out", out.port, ""), ("plain", plain.port, "")],
-            routes=("plain",) if where == "rewriting" else ("record", "plain"), more=more)
+            routes=("plain",) if where == "rewriting" else ("record", "plain"),
+            more=more,
+        )
         await place.start()
         # each patient has three messages; the second one of the first patients is in trouble
         bad = {traffic.control_id(0, patients + n): what for n, what in enumerate(troubles)}
@@ -115,9 +117,13 @@ def test_f14_trouble_in_a_worker_hits_one_message(place, where):
         assert {one for one, state in states.items() if state == "SET_ASIDE"} == set(bad)
         assert {one for one, state in states.items() if state == "DONE"} == states.keys() - bad.keys()
         destination = "out" if where == "rewriting" else "record"
-        errors = dict(place.rows(
-            "SELECT m.control_id, d.last_error FROM delivery d JOIN message m ON m.id = d.message_id "
-            "WHERE d.state = 'DEAD' AND d.destination = ?", destination))
+        errors = dict(
+            place.rows(
+                "SELECT m.control_id, d.last_error FROM delivery d JOIN message m ON m.id = d.message_id "
+                "WHERE d.state = 'DEAD' AND d.destination = ?",
+                destination,
+            )
+        )
         assert errors.keys() == bad.keys()
         assert all(error.startswith("TranslationFailed: ") for error in errors.values()), errors
         assert "longer than 1 s" in errors[traffic.control_id(0, patients + 1)]
@@ -187,7 +193,7 @@ def test_f14_poison_in_the_middle_of_a_batch(place, poison):
         assert len(sent.acked) == messages
         await place.settled(messages=messages)
         assert (await place.stop())[0] == 0
-        with sqlite3.connect(place.database) as connection:          # as after a kill: all kept, nothing routed
+        with sqlite3.connect(place.database) as connection:  # as after a kill: all kept, nothing routed
             connection.execute("UPDATE message SET state = 'RECEIVED', routed_at = NULL")
         connection.close()
         place.configure(destinations=[("out", sink.port, "")], routes=("record", "out"), more=_site(place, "Poisonous"))

@@ -30,13 +30,13 @@ def test_f17_same_bytes_are_answered_again_and_delivered_once(place):
     async def story():
         sink = await _hub(place)
         first = TRAFFIC.message(0, 0)
-        answers = await ask(place.port, first, first)                   # at once
+        answers = await ask(place.port, first, first)  # at once
         await place.settled(messages=1)
-        answers += await ask(place.port, first)                         # over another connection, after routing
+        answers += await ask(place.port, first)  # over another connection, after routing
         place.kill()
         await place.start()
-        answers += await ask(place.port, first)                         # after a restart
-        answers += await asyncio.gather(*(_one(place.port, first) for _ in range(8)))       # all in one group
+        answers += await ask(place.port, first)  # after a restart
+        answers += await asyncio.gather(*(_one(place.port, first) for _ in range(8)))  # all in one group
         assert [code_of(answer) for answer in answers] == ["AA"] * 12
         assert all(b"|D" in answer.split(b"\rMSA|")[1] for answer in answers)
         await place.settled(messages=1)
@@ -83,7 +83,7 @@ def test_f17_same_control_id_other_bytes_is_a_new_message_with_a_warning(place):
 
 def test_f17_strict_source_refuses_the_control_id(place):
     async def story():
-        sink = await _hub(place, source="strict_control_id = true", hub="dedupe_window_days = 0.00002")      # 1.7 s
+        sink = await _hub(place, source="strict_control_id = true", hub="dedupe_window_days = 0.00002")  # 1.7 s
         first = TRAFFIC.message(0, 0)
         answers = await ask(place.port, first, _other(first), first)
         assert [code_of(answer) for answer in answers] == ["AA", "AE", "AA"]
@@ -120,6 +120,7 @@ def test_f17_outside_the_window_the_same_bytes_are_a_new_message(place):
 
 def test_f17_after_a_refusal_the_same_bytes_are_judged_afresh(place):
     """Refused in production, taken in test: on the same row, delivered once."""
+
     async def story():
         sink = await _hub(place, hub='environment = "production"')
         message = TRAFFIC.message(0, 0).replace(b"|P|2.5", b"|T|2.5")

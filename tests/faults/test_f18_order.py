@@ -24,7 +24,8 @@ def test_f18_per_patient_order_over_parallel_lanes(place):
         sink = Sink(behaviour, delay_s=lambda: rng.uniform(0, 0.02))
         await sink.start()
         lines = (
-            "connections = 4\nin_flight = 8\nack_timeout_s = 2\n[destination.retry]\nbase_s = 0.05\ncap_s = 0.5\nprobe_s = 0.05")
+            "connections = 4\nin_flight = 8\nack_timeout_s = 2\n[destination.retry]\nbase_s = 0.05\ncap_s = 0.5\nprobe_s = 0.05"
+        )
         place.configure(destinations=[("out", sink.port, lines)], routes=("record", "out"))
         await place.start()
         traffic = Traffic(run="O", patients=PATIENTS // 8)
@@ -42,7 +43,7 @@ def test_f18_per_patient_order_over_parallel_lanes(place):
         order: dict[str, list[str]] = {}
         for got in sink.journal:
             events = order.setdefault(got.patient, [])
-            if got.did == AA and got.event not in events[-1:]:       # again when the AA went with a dropped connection
+            if got.did == AA and got.event not in events[-1:]:  # again when the AA went with a dropped connection
                 events.append(got.event)
         assert all(events == ["A01", "A08", "A03"] for events in order.values())
         assert len(order) == encounters

@@ -29,11 +29,17 @@ def test_an_end_that_cannot_be_filed_holds_one_lane(tmp_path, monkeypatch):
     async def story():
         sink, port = Sink(), free_port()
         await sink.start()
-        hub = Hub(build({
-            "hub": {"data_dir": "data"}, "web": {"listen": "127.0.0.1:0"},
-            "source": [{"name": "his", "kind": "mllp", "listen": f"127.0.0.1:{port}", "routes": ["out"]}],
-            "destination": [{"name": "out", "kind": "mllp", "connect": f"127.0.0.1:{sink.port}"}],
-        }, tmp_path / "hub.toml"))
+        hub = Hub(
+            build(
+                {
+                    "hub": {"data_dir": "data"},
+                    "web": {"listen": "127.0.0.1:0"},
+                    "source": [{"name": "his", "kind": "mllp", "listen": f"127.0.0.1:{port}", "routes": ["out"]}],
+                    "destination": [{"name": "out", "kind": "mllp", "connect": f"127.0.0.1:{sink.port}"}],
+                },
+                tmp_path / "hub.toml",
+            )
+        )
         await hub.start()
         assert [code_of(answer) for answer in await ask(port, *(traffic.message(0, n) for n in range(9)))] == ["AA"] * 9
         expected = {f"UC0S{n}" for n in (0, 1, 2, 3, 5, 6, 8)}

@@ -19,7 +19,8 @@ from hub.ledger.queries import MessageFilter
 ADT = (
     "MSH|^~\\&|GAM|CHU-TEST|HUB|HUB|20261124080000||ADT^{event}^ADT_A01|{control}|T|2.5^FRA^2.11|||||FRA|UNICODE UTF-8\r"
     "EVN||20261124080000\r"
-    "PID|1||{ipp}^^^CHU&1.2.250.1.999.1&ISO^PI||TESTUT^ZOE^ZOE MARIE^^^^L||19800102|F|||1 RUE DES ESSAIS^^RENNES^^35000^FRA^H|||||||||||||||||||||PROV\r"
+    "PID|1||{ipp}^^^CHU&1.2.250.1.999.1&ISO^PI||TESTUT^ZOE^ZOE MARIE^^^^L||19800102|F|||"
+    "1 RUE DES ESSAIS^^RENNES^^35000^FRA^H|||||||||||||||||||||PROV\r"
     "PV1|1|I|MED^1||||||||||||||||{visit}^^^CHU&1.2.250.1.999.2&ISO^VN|||||||||||||||||||||||||20261124080000\r"
 )
 
@@ -137,7 +138,9 @@ class Running:
 
     async def settled(self, count: int, timeout_s: float = 10.0) -> list[dict]:
         """All messages, once there are `count` and none is RECEIVED or ROUTED."""
-        return await self.until(lambda found: len(found) >= count and all(m["state"] not in ("RECEIVED", "ROUTED") for m in found), timeout_s)
+        return await self.until(
+            lambda found: len(found) >= count and all(m["state"] not in ("RECEIVED", "ROUTED") for m in found), timeout_s
+        )
 
 
 @pytest.fixture

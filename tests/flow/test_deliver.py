@@ -58,6 +58,7 @@ def test_ae_is_for_good_and_the_lane_goes_on(running, receiver_class, make_adt):
             refused = next(m for m in found if m["control_id"] == "C1")["deliveries"][0]
             assert refused["attempts"] == 1 and refused["last_error"].startswith("PeerRefused")
         await peer.stop()
+
     asyncio.run(main())
 
 
@@ -80,6 +81,7 @@ def test_on_dead_block_holds_the_lane_until_somebody_skips(running, receiver_cla
             assert states(found)["C1"] == ("DONE", "DELIVERED")
             assert states(found)["C0"] == ("PARTIAL", "CANCELLED")
         await peer.stop()
+
     asyncio.run(main())
 
 
@@ -98,6 +100,7 @@ def test_ar_is_tried_again_in_place(running, receiver_class, make_adt):
             rows = await hub.rows("SELECT n, outcome FROM attempt WHERE delivery_id = ? ORDER BY n", uid_number(delivery["id"]))
             assert rows == [(1, "FAIL_FOR_NOW"), (2, "FAIL_FOR_NOW"), (3, "DELIVER")]
         await peer.stop()
+
     asyncio.run(main())
 
 
@@ -110,6 +113,7 @@ def test_on_ae_retry(running, receiver_class, make_adt):
             await his.ask(make_adt("C0"))
             assert states(await hub.settled(1)) == {"C0": ("DONE", "DELIVERED")}
         await peer.stop()
+
     asyncio.run(main())
 
 
@@ -127,6 +131,7 @@ def test_what_is_too_old_is_given_up(running, receiver_class, make_adt):
             await hub.hub.operations.retry(dead["items"][0]["id"])
             assert states(await hub.settled(1)) == {"C0": ("DONE", "DELIVERED")}
         await peer.stop()
+
     asyncio.run(main())
 
 
@@ -140,7 +145,13 @@ def test_no_good_answer_means_unsure_then_the_same_id_again(running, receiver_cl
                 return "AA"
             wrong = b"\x0bMSH|^~\\&|P|P|||20260101||ACK|1|P|2.5\rMSA|AA|SOMEBODY-ELSE\r\x1c\r"
             right = wrong.replace(b"SOMEBODY-ELSE", b"C0")
-            return {"silent": None, "wrong msa": wrong, "garbage": b"hello?\x1c\r", "half a frame": b"\x0bMSH|^~\\&|", "two answers": right + right}[odd]
+            return {
+                "silent": None,
+                "wrong msa": wrong,
+                "garbage": b"hello?\x1c\r",
+                "half a frame": b"\x0bMSH|^~\\&|",
+                "two answers": right + right,
+            }[odd]
 
         peer = receiver_class(decide)
         await peer.start()
@@ -151,8 +162,9 @@ def test_no_good_answer_means_unsure_then_the_same_id_again(running, receiver_cl
             assert states(found) == {"C0": ("DONE", "DELIVERED"), "C1": ("DONE", "DELIVERED")}
             expected = ["C0", "C1"] if odd == "two answers" else ["C0", "C0", "C1"]
             assert controls(peer) == expected
-            assert len({m for m in peer.got if b"|C0|" in m}) == 1         # the repeat is the same bytes
+            assert len({m for m in peer.got if b"|C0|" in m}) == 1  # the repeat is the same bytes
         await peer.stop()
+
     asyncio.run(main())
 
 
@@ -169,6 +181,7 @@ def test_on_unsure_hold_waits_for_a_person(running, receiver_class, make_adt):
             await hub.hub.operations.retry(found[0]["deliveries"][0]["id"])
             assert states(await hub.settled(1)) == {"C0": ("DONE", "DELIVERED")}
         await peer.stop()
+
     asyncio.run(main())
 
 
@@ -181,16 +194,19 @@ def test_a_destination_that_is_down_costs_one_probe_not_one_attempt_a_patient(ru
         async with running(through(port)) as hub, hub.sender() as his:
             for n in range(40):
                 await his.ask(make_adt(f"C{n:02}", ipp=str(n), visit=f"V{n}"))
-            await hub.until(lambda f: len(f) == 40 and any(m["deliveries"] and m["deliveries"][0]["state"] == "WAITING" for m in f))
+            await hub.until(
+                lambda f: len(f) == 40 and any(m["deliveries"] and m["deliveries"][0]["state"] == "WAITING" for m in f)
+            )
             await asyncio.sleep(0.5)
             (attempts,) = await hub.row("SELECT count(*) FROM attempt")
-            assert attempts <= 20                      # those in flight when it was noticed, and no more
+            assert attempts <= 20  # those in flight when it was noticed, and no more
             peer.port = port
             await peer.start()
             found = await hub.settled(40)
             assert {s for s, _ in states(found).values()} == {"DONE"}
             assert sorted(controls(peer)) == [f"C{n:02}" for n in range(40)]
         await peer.stop()
+
     asyncio.run(main())
 
 
@@ -202,11 +218,14 @@ def test_one_patients_trouble_does_not_delay_another(running, receiver_class, ma
             await his.ask(make_adt("BAD1", ipp="1"))
             await his.ask(make_adt("BAD2", ipp="1", event="A03"))
             for n in range(20):
-                await his.ask(make_adt(f"C{n}", ipp="2", visit="W", event="A08" if n else "A01").replace(b"ZOE MARIE", b"ZOE %d" % n))
+                await his.ask(
+                    make_adt(f"C{n}", ipp="2", visit="W", event="A08" if n else "A01").replace(b"ZOE MARIE", b"ZOE %d" % n)
+                )
             await hub.until(lambda f: sum(s == ("DONE", "DELIVERED") for s in states(f).values()) == 20)
             assert [c for c in controls(peer) if not c.startswith("BAD")] == [f"C{n}" for n in range(20)]
             assert "BAD2" not in controls(peer)
         await peer.stop()
+
     asyncio.run(main())
 
 
@@ -228,6 +247,7 @@ def test_replay_is_a_new_delivery_marked_as_such(running, receiver_class, make_a
             with pytest.raises(NotFound):
                 await hub.hub.operations.replay("12345")
         await peer.stop()
+
     asyncio.run(main())
 
 
@@ -244,8 +264,12 @@ def test_a_negative_receipt_makes_the_message_partial(running, receiver_class, m
             await hub.hub.operations.file_receipt(delivery, Receipt("MDN", False, 2, "902"))
             (kept,) = await hub.messages()
             assert kept["state"] == "PARTIAL"
-            assert [(r["kind"], r["positive"], r["code"]) for r in kept["deliveries"][0]["receipts"]] == [("DMP", True, None), ("MDN", False, "902")]
+            assert [(r["kind"], r["positive"], r["code"]) for r in kept["deliveries"][0]["receipts"]] == [
+                ("DMP", True, None),
+                ("MDN", False, "902"),
+            ]
         await peer.stop()
+
     asyncio.run(main())
 
 
@@ -259,12 +283,13 @@ def test_a_lane_taken_by_somebody_else_fences_the_old_owner(running, receiver_cl
             await hub.until(lambda f: states(f).get("C0") == ("ROUTED", "SENDING"))
             await hub.hub.store.write(lambda tx: tx.run("UPDATE lane SET owner = 'another', epoch = epoch + 1"))
             await asyncio.sleep(0.8)
-            assert states(await hub.messages()) == {"C0": ("ROUTED", "SENDING")}       # the late mark changed nothing
+            assert states(await hub.messages()) == {"C0": ("ROUTED", "SENDING")}  # the late mark changed nothing
             await hub.hub.store.write(lambda tx: tx.run("UPDATE lane SET lease_until = 1"))
-            await hub.hub.sweep()                                                      # the other owner is dead: its lease ran out
+            await hub.hub.sweep()  # the other owner is dead: its lease ran out
             assert states(await hub.settled(1)) == {"C0": ("DONE", "DELIVERED")}
             assert controls(peer) == ["C0", "C0"]
         await peer.stop()
+
     asyncio.run(main())
 
 
@@ -312,7 +337,9 @@ def test_a_replacement_waits_when_its_predecessor_was_given_up(running, receiver
             await asyncio.sleep(0.2)
             assert "D2" not in controls(peer)
             lanes = await hub.hub.store.read(lambda tx: queries.find_lanes(tx, blocked=True))
-            assert [lane["blocked_reason"] for lane in lanes["items"]] == ["the document that it replaces or deletes was given up"]
+            assert [lane["blocked_reason"] for lane in lanes["items"]] == [
+                "the document that it replaces or deletes was given up"
+            ]
             peer.decide = lambda m: "AA"
             first = next(m for m in await hub.messages() if m["control_id"] == "D1")
             dead = next(d for d in first["deliveries"] if d["state"] == "DEAD")
@@ -320,4 +347,5 @@ def test_a_replacement_waits_when_its_predecessor_was_given_up(running, receiver
             await hub.settled(3)
             assert [c for c in controls(peer) if c in ("D1", "D2")][-2:] == ["D1", "D2"]
         await peer.stop()
+
     asyncio.run(main())

@@ -117,6 +117,7 @@ def answering(*bodies: bytes, raw: bytes = b"") -> Script:
             connection.write(*bodies)
             connection.writer.write(raw)
         await silent(connection)
+
     return script
 
 
@@ -145,16 +146,23 @@ def test_accepted(run):
     run(scene())
 
 
-@pytest.mark.parametrize(("code", "err", "raised", "sentence"), [
-    ("CA", "", None, ""),
-    ("AE", "ERR||PID^1^3|204^Unknown key^HL70357|E|||NIR DE DUPONT\r", PeerRefused,
-     "MSA-1 AE, ERR-3 204 (Unknown key identifier)"),
-    ("CE", "", PeerRefused, "MSA-1 CE"),
-    ("AE", "ERR|PID^1^5^103&Table value not found&HL70357\r", PeerRefused, "MSA-1 AE, ERR-3 103 (Table value not found)"),
-    ("AE", "ERR||PID^1^3|DUPONT JEAN^né en 1979|E\r", PeerRefused, "MSA-1 AE"),
-    ("AR", "ERR|||207^x|E\r", PeerBusy, "MSA-1 AR, ERR-3 207 (Application error)"),
-    ("CR", "", PeerBusy, "MSA-1 CR"),
-])
+@pytest.mark.parametrize(
+    ("code", "err", "raised", "sentence"),
+    [
+        ("CA", "", None, ""),
+        (
+            "AE",
+            "ERR||PID^1^3|204^Unknown key^HL70357|E|||NIR DE DUPONT\r",
+            PeerRefused,
+            "MSA-1 AE, ERR-3 204 (Unknown key identifier)",
+        ),
+        ("CE", "", PeerRefused, "MSA-1 CE"),
+        ("AE", "ERR|PID^1^5^103&Table value not found&HL70357\r", PeerRefused, "MSA-1 AE, ERR-3 103 (Table value not found)"),
+        ("AE", "ERR||PID^1^3|DUPONT JEAN^né en 1979|E\r", PeerRefused, "MSA-1 AE"),
+        ("AR", "ERR|||207^x|E\r", PeerBusy, "MSA-1 AR, ERR-3 207 (Application error)"),
+        ("CR", "", PeerBusy, "MSA-1 CR"),
+    ],
+)
 def test_what_msa_1_means(run, code, err, raised, sentence):
     async def scene():
         body = ack("M1", code, err=err)
@@ -202,7 +210,7 @@ def test_nobody_listens(run):
 
 def test_connect_timeout(run):
     async def scene():
-        with socket.socket() as full:                  # a listener whose queue is full answers nothing
+        with socket.socket() as full:  # a listener whose queue is full answers nothing
             full.bind(("127.0.0.1", 0))
             full.listen(0)
             address = full.getsockname()
@@ -235,20 +243,35 @@ def test_probe_connects_and_sends_nothing(run):
     run(scene())
 
 
-@pytest.mark.parametrize(("script", "waits"), [
-    (silent, True),
-    (answering(ack("OTHER")), True),
-    (answering(ack("")), True),
-    (answering(ack("M10")), True),
-    (answering(raw=b"SMTP 220 hello" * 400), False),
-    (answering(raw=b"\x0bnot HL7\x1c\r"), False),
-    (answering(raw=b"\x0bMSH|^~\\&|APP\rPID|1\r\x1c\r"), False),
-    (answering(raw=b"\x0bMSH|^~\\&|APP|||||||R1\rMSA|ZZ|M1\r\x1c\r"), False),
-    (answering(raw=b"\x0b" + ack("M1")), True),
-    (answering(raw=frame(ack("M1"))[:-1]), True),
-    (answering(raw=b"\x0b" + b"A" * 70_000), False),
-], ids=["never", "wrong MSA-2", "empty MSA-2", "MSA-2 begins alike", "garbage", "no HL7", "no MSA", "unknown MSA-1",
-        "half frame", "half trailer", "too long"])
+@pytest.mark.parametrize(
+    ("script", "waits"),
+    [
+        (silent, True),
+        (answering(ack("OTHER")), True),
+        (answering(ack("")), True),
+        (answering(ack("M10")), True),
+        (answering(raw=b"SMTP 220 hello" * 400), False),
+        (answering(raw=b"\x0bnot HL7\x1c\r"), False),
+        (answering(raw=b"\x0bMSH|^~\\&|APP\rPID|1\r\x1c\r"), False),
+        (answering(raw=b"\x0bMSH|^~\\&|APP|||||||R1\rMSA|ZZ|M1\r\x1c\r"), False),
+        (answering(raw=b"\x0b" + ack("M1")), True),
+        (answering(raw=frame(ack("M1"))[:-1]), True),
+        (answering(raw=b"\x0b" + b"A" * 70_000), False),
+    ],
+    ids=[
+        "never",
+        "wrong MSA-2",
+        "empty MSA-2",
+        "MSA-2 begins alike",
+        "garbage",
+        "no HL7",
+        "no MSA",
+        "unknown MSA-1",
+        "half frame",
+        "half trailer",
+        "too long",
+    ],
+)
 def test_no_usable_answer(run, script, waits):
     async def scene():
         async with Receiver(script, obliging) as receiver:
@@ -309,6 +332,7 @@ def test_connection_ended_while_idle_is_made_again(run):
 
 def test_late_answer_is_never_taken_for_the_next_message(run):
     """The receiver answers M1 after the timeout, on whatever connection is then open."""
+
     async def scene():
         late = asyncio.Event()
 
@@ -460,6 +484,7 @@ def test_timeout_takes_everything_in_flight_on_its_connection(run):
 
 def test_a_slow_receiver_that_answers_in_order_is_not_cut(run):
     """Each answer takes 0.25 s, six messages are in flight: the last waits 1.5 s, well past the timeout of 0.4 s."""
+
     async def slow(connection: Connection) -> None:
         while (control_id := await connection.message()) is not None:
             await asyncio.sleep(0.25)
@@ -543,7 +568,7 @@ def test_a_message_that_no_answer_can_name_travels_alone(run):
         async def waits(connection: Connection) -> None:
             while (control_id := await connection.message()) is not None:
                 batch = [control_id]
-                await asyncio.sleep(0.05)              # whatever else is in flight arrives meanwhile
+                await asyncio.sleep(0.05)  # whatever else is in flight arrives meanwhile
                 with pytest.raises(TimeoutError):
                     async with asyncio.timeout(0.02):
                         while True:
@@ -566,6 +591,7 @@ def test_a_message_that_no_answer_can_name_travels_alone(run):
 
 def test_an_answer_before_its_message_left_is_not_taken(run):
     """A receiver restarted with its old queue may name an id that is only now being sent."""
+
     async def scene():
         async with Receiver(obliging) as receiver:
             link = MllpLink(receiver.destination()._options, lambda: None)
@@ -651,11 +677,17 @@ def test_what_is_no_acknowledgement(body):
     assert read_acknowledgement(body) is None
 
 
-@pytest.mark.parametrize(("body", "expected"), [
-    (message("M1"), b"M1"), (b"MSH|^~\\&|A|B|C|D|E|F|G", b""), (b"MSH|^~\\&|A|B|C|D|E|F|G|ID7", b"ID7"),
-    (b"PID|1", b""), (b"", b""),
-    (b"MSH|^\xcb\x9c\\&|A|B|C|D|E|F|G|015|P", b"015"),
-])
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (message("M1"), b"M1"),
+        (b"MSH|^~\\&|A|B|C|D|E|F|G", b""),
+        (b"MSH|^~\\&|A|B|C|D|E|F|G|ID7", b"ID7"),
+        (b"PID|1", b""),
+        (b"", b""),
+        (b"MSH|^\xcb\x9c\\&|A|B|C|D|E|F|G|015|P", b"015"),
+    ],
+)
 def test_msh_10(body, expected):
     assert msh_10(body) == expected
 
@@ -663,8 +695,11 @@ def test_msh_10(body, expected):
 text = st.text(st.characters(min_codepoint=33, max_codepoint=0x2FF, exclude_characters="|^&"), max_size=30)
 
 
-@given(st.binary(max_size=300) | st.binary(max_size=200).map(lambda tail: b"MSH|^~\\&|" + tail)
-       | st.binary(max_size=200).map(lambda tail: b"MSH|^~\\&|A\rMSA|" + tail))
+@given(
+    st.binary(max_size=300)
+    | st.binary(max_size=200).map(lambda tail: b"MSH|^~\\&|" + tail)
+    | st.binary(max_size=200).map(lambda tail: b"MSH|^~\\&|A\rMSA|" + tail)
+)
 def test_anything_is_read_without_raising_and_only_codes_come_out(body):
     read = read_acknowledgement(body)
     assert msh_10(body) in body
@@ -683,12 +718,18 @@ def test_acknowledgements_come_back(control_id, own, code, line_end):
 # ---- sending files ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("content", [
-    b"MSH|1\nPID|1\n\n\nMSH|2\nPID|2\n", b"MSH|1\r\nPID|1\r\nMSH|2\r\nPID|2", b"\xef\xbb\xbfMSH|1\rPID|1\rMSH|2\rPID|2\r",
-    b"FHS|^~\\&\nBHS|^~\\&\nMSH|1\nPID|1\nMSH|2\nPID|2\nBTS|2\nFTS|1\n",
-    frame(b"MSH|1\nPID|1\n") + b"\n" + frame(b"MSH|2\rPID|2"),
-    frame(b"MSH|1\rPID|1\r") + b"\x0bMSH|2\rPID|2\r",
-], ids=["LF", "CRLF", "CR with BOM", "batch", "framed", "framed, last end missing"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"MSH|1\nPID|1\n\n\nMSH|2\nPID|2\n",
+        b"MSH|1\r\nPID|1\r\nMSH|2\r\nPID|2",
+        b"\xef\xbb\xbfMSH|1\rPID|1\rMSH|2\rPID|2\r",
+        b"FHS|^~\\&\nBHS|^~\\&\nMSH|1\nPID|1\nMSH|2\nPID|2\nBTS|2\nFTS|1\n",
+        frame(b"MSH|1\nPID|1\n") + b"\n" + frame(b"MSH|2\rPID|2"),
+        frame(b"MSH|1\rPID|1\r") + b"\x0bMSH|2\rPID|2\r",
+    ],
+    ids=["LF", "CRLF", "CR with BOM", "batch", "framed", "framed, last end missing"],
+)
 def test_messages_in_a_file(content):
     assert messages_in(content) == [b"MSH|1\rPID|1\r", b"MSH|2\rPID|2\r"]
 
@@ -702,12 +743,22 @@ def test_files_are_sent_in_order_with_a_result_each(run):
     async def scene():
         async with Receiver(some) as receiver:
             options = MllpDestinationOptions("send", "127.0.0.1", receiver.port, in_flight=4, ack_timeout_s=2)
-            files = [("a.hl7", message("M1").replace(b"\r", b"\n") + message("M2")), ("b.hl7", message("M3")),
-                     ("c.hl7", message("M4")), ("d.hl7", b"no header at all"), ("e.hl7", message("M1"))]
+            files = [
+                ("a.hl7", message("M1").replace(b"\r", b"\n") + message("M2")),
+                ("b.hl7", message("M3")),
+                ("c.hl7", message("M4")),
+                ("d.hl7", b"no header at all"),
+                ("e.hl7", message("M1")),
+            ]
             results = [sent async for sent in send_messages(options, files)]
             assert [(sent.file, sent.number, sent.code, sent.accepted) for sent in results] == [
-                ("a.hl7", 1, "AA", True), ("a.hl7", 2, "AA", True), ("b.hl7", 1, "AE", False), ("c.hl7", 1, "AR", False),
-                ("d.hl7", 1, "AA", True), ("e.hl7", 1, "AA", True)]
+                ("a.hl7", 1, "AA", True),
+                ("a.hl7", 2, "AA", True),
+                ("b.hl7", 1, "AE", False),
+                ("c.hl7", 1, "AR", False),
+                ("d.hl7", 1, "AA", True),
+                ("e.hl7", 1, "AA", True),
+            ]
             assert all(sent.answer.startswith(b"MSH") for sent in results)
 
     run(scene())

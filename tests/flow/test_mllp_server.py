@@ -152,6 +152,7 @@ def test_one_byte_at_a_time(run):
 
 def test_frames_of_one_read_are_handed_over_together_and_answers_keep_their_order(run):
     """500 messages in one write, answered backwards by the flow."""
+
     async def scene():
         flow = Flow(at_once=False)
         source = await listening(flow, max_pipelined=1000)
@@ -164,7 +165,7 @@ def test_frames_of_one_read_are_handed_over_together_and_answers_keep_their_orde
         await asyncio.sleep(0.05)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
-                await peer.answers(1)            # the first message is not answered yet: nothing may be written
+                await peer.answers(1)  # the first message is not answered yet: nothing may be written
         flow.answer(0)
         assert await peer.answers(500) == [b"ACK " + body for body in bodies]
         await source.drain(2)
@@ -210,7 +211,7 @@ def test_reading_pauses_past_max_pipelined_and_goes_on(run):
         flow = Flow(at_once=False)
         source = await listening(flow, max_pipelined=4)
         peer = await Peer.to(source)
-        peer.write(frame(b"x" * 200_000) * 40)         # more than one read can bring
+        peer.write(frame(b"x" * 200_000) * 40)  # more than one read can bring
         await flow.holds(5)
         await asyncio.sleep(0.2)
         held = len(flow.got)
@@ -234,7 +235,7 @@ def test_the_shared_budget_holds_back_and_lets_go(run):
         first, second = await listening(flow, budget=budget), await listening(flow, budget=budget)
         peers = [await Peer.to(source) for source in (first, second) for _ in range(3)]
         for peer in peers:
-            peer.write(frame(b"y" * 400_000) * 5)      # 12 MB against 1 MiB
+            peer.write(frame(b"y" * 400_000) * 5)  # 12 MB against 1 MiB
         await flow.holds(2)
         await asyncio.sleep(0.3)
         assert len(flow.got) < 12
@@ -263,7 +264,7 @@ def test_a_connection_held_back_between_frames_goes_on_when_there_is_room(run):
         first.write(frame(b"1" * 150_000))
         await flow.holds(1)
         second.write(frame(b"2"))
-        await flow.holds(2)                            # one read past the limit, then it stops
+        await flow.holds(2)  # one read past the limit, then it stops
         for peer in (first, second):
             peer.write(frame(b"more"))
         await asyncio.sleep(0.1)
@@ -281,6 +282,7 @@ def test_a_connection_held_back_between_frames_goes_on_when_there_is_room(run):
 
 def test_frames_that_fill_the_budget_together_still_end(run):
     """Six senders with one frame of 400 kB each, none complete: one is favoured after the other."""
+
     async def scene():
         budget = InflightBudget(600_000)
         flow = Flow()
@@ -306,6 +308,7 @@ def refusing(told: list[tuple[str, str, bytes]], answer: bytes | None = b"ACK AE
     def on_refused(origin: Origin, reason: str, head: bytes) -> Answer | None:
         told.append((origin.source, reason, head))
         return None if answer is None else Answer(answer)
+
     return on_refused
 
 
@@ -407,7 +410,7 @@ def test_slow_loris_is_closed_and_others_are_served(run, logged):
         assert 0.3 < time.monotonic() - began < 2
         dripping.cancel()
         assert told[0][:2] == ("his", "FrameTimeout")
-        for peer in (other, idle):                     # idle between frames is no offence
+        for peer in (other, idle):  # idle between frames is no offence
             peer.write(frame(b"ok"))
             assert await peer.answers(1) == [b"ACK ok"]
         await source.drain(2)
@@ -427,7 +430,7 @@ def test_a_large_frame_that_moves_on_may_take_longer_than_the_timeout(run):
             await asyncio.sleep(0.1)
         peer.write(b"\x1c\r")
         assert len(await peer.answers(1)) == 1
-        peer.write(b"\x0b" + b"m" * 200_000)           # has earned 4 s, but stops
+        peer.write(b"\x0b" + b"m" * 200_000)  # has earned 4 s, but stops
         began = time.monotonic()
         await peer.until_closed()
         assert time.monotonic() - began < 2
@@ -447,7 +450,7 @@ def test_no_clock_runs_while_the_hub_itself_holds_back(run):
         flow.answer(0)
         flow.answer(1)
         await peer.answers(2)
-        await asyncio.sleep(0.15)                      # the clock has looked again, the frame still has time
+        await asyncio.sleep(0.15)  # the clock has looked again, the frame still has time
         flow.at_once = True
         peer.write(b" done\x1c\r")
         assert await peer.answers(1) == [b"ACK half done"]
@@ -492,8 +495,10 @@ def test_connections_past_the_cap_are_closed_and_told_sparingly(run, logged):
     assert refusals(logged)[0] == ("mllp.refused", "TooManyConnections")
 
 
-@pytest.mark.parametrize(("peers", "allowed"), [(("127.0.0.0/8",), True), (("10.1.2.0/24", "127.0.0.1"), True),
-                                                (("10.1.2.0/24",), False), (("::1",), False)])
+@pytest.mark.parametrize(
+    ("peers", "allowed"),
+    [(("127.0.0.0/8",), True), (("10.1.2.0/24", "127.0.0.1"), True), (("10.1.2.0/24",), False), (("::1",), False)],
+)
 def test_peers(run, logged, peers, allowed):
     async def scene():
         flow = Flow()
@@ -523,9 +528,9 @@ def test_answers_that_cannot_be_written_are_lost(run):
         peer = await Peer.to(source)
         peer.write(frame(b"1") + frame(b"2") + frame(b"3"))
         await flow.holds(3)
-        flow.answer(1)                                 # waits behind 1
+        flow.answer(1)  # waits behind 1
         peer.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        peer.writer.transport.abort()                  # a reset, not an orderly end
+        peer.writer.transport.abort()  # a reset, not an orderly end
         while source.connections:
             await asyncio.sleep(0.005)
         assert flow.lost == [b"2"]
@@ -557,6 +562,7 @@ def test_close_asked_by_an_answer(run):
 
 def test_a_peer_that_shuts_its_side_gets_its_answers(run):
     """`printf … | nc`: the end of the input comes before the answers."""
+
     async def scene():
         flow = Flow(at_once=False)
         source = await listening(flow)
@@ -669,7 +675,7 @@ def test_two_thousand_idle_connections_and_one_that_works(run):
         idle[1234].write(frame(b"woke up"))
         assert await idle[1234].answers(1) == [b"ACK woke up"]
         used = time.process_time()
-        await asyncio.sleep(1.2)                       # one tick and more of the clock
+        await asyncio.sleep(1.2)  # one tick and more of the clock
         assert time.process_time() - used < 0.1
         await source.drain(5)
         for other in (*idle, peer):

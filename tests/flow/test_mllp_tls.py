@@ -51,19 +51,25 @@ def issue(folder: Path, name: str, issuer: Issued | None = None, alternative: st
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.datetime.now(datetime.UTC)
-    builder = (x509.CertificateBuilder().subject_name(subject)
-               .issuer_name(issuer.certificate.subject if issuer else subject)
-               .public_key(key.public_key()).serial_number(x509.random_serial_number())
-               .not_valid_before(now - datetime.timedelta(hours=1)).not_valid_after(now + datetime.timedelta(days=1))
-               .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True))
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer.certificate.subject if issuer else subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
+    )
     if alternative:
         names = [x509.DNSName(alternative), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     certificate = builder.sign(issuer.key if issuer else key, hashes.SHA256())
     cert_file, key_file = folder / f"{name}.pem", folder / f"{name}.key"
     cert_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    key_file.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
-                                           serialization.NoEncryption()))
+    key_file.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
     return Issued(certificate, key, str(cert_file), str(key_file))
 
 
@@ -72,8 +78,11 @@ def pki(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pki")
     ours, theirs = issue(folder, "ca"), issue(folder, "other-ca")
     return {
-        "ca": ours, "other-ca": theirs, "server": issue(folder, "hub.hospital", ours, "hub.hospital"),
-        "his": issue(folder, "his.hospital", ours), "lab": issue(folder, "lab.hospital", ours, "alias.hospital"),
+        "ca": ours,
+        "other-ca": theirs,
+        "server": issue(folder, "hub.hospital", ours, "hub.hospital"),
+        "his": issue(folder, "his.hospital", ours),
+        "lab": issue(folder, "lab.hospital", ours, "alias.hospital"),
         "stranger": issue(folder, "his.hospital.stranger", theirs),
     }
 
@@ -102,9 +111,11 @@ async def send(client: MllpDestination, control_id: str, size: int = 0):
     return await client.send(message(control_id, size), delivery_id=1, control_id=control_id)
 
 
-@pytest.mark.parametrize(("mutual", "who", "names"), [
-    (False, "", ()), (True, "his", ()), (True, "his", ("HIS.hospital",)), (True, "lab", ("alias.hospital",)),
-], ids=["server only", "mutual", "common name", "alternative name"])
+@pytest.mark.parametrize(
+    ("mutual", "who", "names"),
+    [(False, "", ()), (True, "his", ()), (True, "his", ("HIS.hospital",)), (True, "lab", ("alias.hospital",))],
+    ids=["server only", "mutual", "common name", "alternative name"],
+)
 def test_messages_pass(run, pki, mutual, who, names):
     async def scene():
         listener = source(pki, mutual=mutual, names=names)
@@ -119,9 +130,11 @@ def test_messages_pass(run, pki, mutual, who, names):
     run(scene())
 
 
-@pytest.mark.parametrize(("who", "names", "reason"), [
-    ("", (), "TlsHandshakeFailed"), ("stranger", (), "TlsHandshakeFailed"), ("his", ("lab.hospital",), "ClientNameNotAllowed"),
-], ids=["no certificate", "certificate of another authority", "name not allowed"])
+@pytest.mark.parametrize(
+    ("who", "names", "reason"),
+    [("", (), "TlsHandshakeFailed"), ("stranger", (), "TlsHandshakeFailed"), ("his", ("lab.hospital",), "ClientNameNotAllowed")],
+    ids=["no certificate", "certificate of another authority", "name not allowed"],
+)
 def test_wrong_clients_are_refused_and_told(run, pki, who, names, reason):
     async def scene():
         listener = source(pki, mutual=True, names=names)
@@ -143,6 +156,7 @@ def test_wrong_clients_are_refused_and_told(run, pki, who, names, reason):
 
 def test_a_certificate_refused_after_our_message_left_leaves_no_doubt(run, pki):
     """TLS 1.3: the server looks at our certificate when our first message is on its way already."""
+
     async def late_judge(reader, writer):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(pki["server"].cert_file, pki["server"].key_file)
@@ -181,8 +195,10 @@ def test_a_server_that_is_not_the_right_one_gets_nothing(run, pki):
     async def scene():
         listener = source(pki)
         await listener.start()
-        for client in (destination(pki, listener.port, ca="other-ca"),
-                       destination(pki, listener.port, server_hostname="lab.hospital")):
+        for client in (
+            destination(pki, listener.port, ca="other-ca"),
+            destination(pki, listener.port, server_hostname="lab.hospital"),
+        ):
             with pytest.raises(PeerUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
                 await send(client, "M1")
             await client.close()
@@ -224,7 +240,7 @@ def test_a_handshake_that_never_comes_is_cut(run, pki):
         reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
         await asyncio.sleep(0.05)
         client = destination(pki, listener.port)
-        with pytest.raises(PeerUnavailable):         # the silent one counts
+        with pytest.raises(PeerUnavailable):  # the silent one counts
             await send(client, "M1")
         assert await reader.read() == b""
         writer.close()
@@ -253,8 +269,9 @@ def test_drain_over_tls_writes_what_is_owed(run, pki):
     async def scene():
         replies = []
         tls = TlsServerOptions(pki["server"].cert_file, pki["server"].key_file)
-        listener = MllpSource(MllpSourceOptions("his", tls=tls, linger_s=0.2),
-                              lambda body, origin, reply: replies.append((body, reply)))
+        listener = MllpSource(
+            MllpSourceOptions("his", tls=tls, linger_s=0.2), lambda body, origin, reply: replies.append((body, reply))
+        )
         await listener.start()
         client = destination(pki, listener.port)
         sent = [asyncio.create_task(send(client, f"M{n}")) for n in range(3)]
@@ -275,9 +292,12 @@ def test_files_that_do_not_serve(pki, tmp_path):
     broken = tmp_path / "broken.pem"
     broken.write_text("not PEM")
     good = pki["server"]
-    for tls in (TlsServerOptions("missing.pem", good.key_file), TlsServerOptions(str(broken), good.key_file),
-                TlsServerOptions(good.cert_file, pki["his"].key_file),
-                TlsServerOptions(good.cert_file, good.key_file, str(broken))):
+    for tls in (
+        TlsServerOptions("missing.pem", good.key_file),
+        TlsServerOptions(str(broken), good.key_file),
+        TlsServerOptions(good.cert_file, pki["his"].key_file),
+        TlsServerOptions(good.cert_file, good.key_file, str(broken)),
+    ):
         with pytest.raises(Misconfigured):
             MllpSource(MllpSourceOptions("his", tls=tls), receive)
     for client_tls in (TlsClientOptions(ca_file=str(broken)), TlsClientOptions(cert_file="missing.pem")):
@@ -290,14 +310,19 @@ def test_files_that_do_not_serve(pki, tmp_path):
 
 def test_a_key_with_a_password_is_a_mistake_not_a_question(pki, tmp_path):
     locked = tmp_path / "locked.key"
-    locked.write_bytes(pki["server"].key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
-                                                       serialization.BestAvailableEncryption(b"secret")))
+    locked.write_bytes(
+        pki["server"].key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"secret")
+        )
+    )
     with pytest.raises(Misconfigured):
         MllpSource(MllpSourceOptions("his", tls=TlsServerOptions(pki["server"].cert_file, str(locked))), receive)
 
 
 def test_certificate_names():
-    certificate = {"subject": ((("countryName", "FR"),), (("commonName", "HIS.Hospital"),)),
-                   "subjectAltName": (("DNS", "a.hospital"), ("IP Address", "10.1.2.3"))}
+    certificate = {
+        "subject": ((("countryName", "FR"),), (("commonName", "HIS.Hospital"),)),
+        "subjectAltName": (("DNS", "a.hospital"), ("IP Address", "10.1.2.3")),
+    }
     assert list(certificate_names(certificate)) == ["his.hospital", "a.hospital", "10.1.2.3"]
     assert list(certificate_names({})) == []

@@ -38,13 +38,19 @@ def test_answers_states_and_deliveries(running, samples, read_msa):
                     answered = None
                 else:
                     answered = await his.answer()
-                found = await hub.until(lambda f, b=before: len({m["id"] for m in f} - b) == 1 and all(m["state"] != "RECEIVED" for m in f))
+                found = await hub.until(
+                    lambda f, b=before: len({m["id"] for m in f} - b) == 1 and all(m["state"] != "RECEIVED" for m in f)
+                )
                 (kept,) = [m for m in found if m["id"] not in before]
                 if isinstance(answer, tuple):
                     _, requested, refused, _ = answer
                     assert read_msa(answered)[0] == "AA", name
                     where = {d["destination"]: d["state"] for d in kept["deliveries"]}
-                    wanted = dict.fromkeys(requested, "WAITING") | dict.fromkeys((d for d, _ in refused), "REFUSED") | {"record": "DELIVERED"}
+                    wanted = (
+                        dict.fromkeys(requested, "WAITING")
+                        | dict.fromkeys((d for d, _ in refused), "REFUSED")
+                        | {"record": "DELIVERED"}
+                    )
                     assert where == wanted, name
                     assert kept["state"] == ("ROUTED" if "WAITING" in wanted.values() else "DONE"), name
                 elif answer == "AA, no structure":
@@ -54,8 +60,13 @@ def test_answers_states_and_deliveries(running, samples, read_msa):
                     condition, at = answer.split()
                     assert read_msa(answered)[0] == "AE", name
                     assert f"|{condition}^".encode() in answered, name
-                    assert (kept["state"], kept["ack"]["error"]["code"], kept["ack"]["error"]["at"]) == ("REFUSED", condition, at), name
+                    assert (kept["state"], kept["ack"]["error"]["code"], kept["ack"]["error"]["at"]) == (
+                        "REFUSED",
+                        condition,
+                        at,
+                    ), name
             waiting = await hub.rows("SELECT last_error, count(*) FROM delivery WHERE state = 'WAITING' GROUP BY last_error")
             assert [reason for reason, _ in waiting] == ["destination not configured"]
             assert await hub.row("SELECT count(*) FROM delivery WHERE state = 'DELIVERED' AND destination <> 'record'") == (0,)
+
     asyncio.run(main())

@@ -69,12 +69,16 @@ class Desk:
         message = self.keep() if message is None else message
         self.now += 1_000_000
         match = resolve(
-            self.tx, change.identity or PatientIdentity(), message_id=message, next_id=lambda: next(self.numbers),
-            now_us=self.now,
+            self.tx, change.identity or PatientIdentity(), message_id=message, next_id=lambda: next(self.numbers), now_us=self.now
         )
         return apply(
-            self.tx, change, patient_id=match.patient_id, message_id=message, source="his",
-            next_id=lambda: next(self.numbers), now_us=self.now,
+            self.tx,
+            change,
+            patient_id=match.patient_id,
+            message_id=message,
+            source="his",
+            next_id=lambda: next(self.numbers),
+            now_us=self.now,
         )
 
     def all(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
@@ -109,8 +113,12 @@ def desk() -> Desk:
 
 def identity(ipp: str = "A1", *, ins: bool = False) -> PatientIdentity:
     return PatientIdentity(
-        local=(LocalIdentifier("urn:oid:1.2.250.1.999.1", ipp),), ins=(InsMatricule(NIR, INS_NIR_TEST),) if ins else (),
-        statuses=("VALI",), birth_name="NESSI", birth_date="19790410", sex="F",
+        local=(LocalIdentifier("urn:oid:1.2.250.1.999.1", ipp),),
+        ins=(InsMatricule(NIR, INS_NIR_TEST),) if ins else (),
+        statuses=("VALI",),
+        birth_name="NESSI",
+        birth_date="19790410",
+        sex="F",
     )
 
 
@@ -121,9 +129,11 @@ def patient(**more: Any) -> Json:
 
 def stay(number: str = "V1", *, time: int = 0, status: str = "in-progress", **more: Any) -> ResourceChange:
     body = {
-        "status": status, "class": {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "IMP"},
+        "status": status,
+        "class": {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "IMP"},
         "identifier": [{"system": "urn:oid:1.2.250.1.999.3", "value": number}],
-        "period": {"start": "2026-11-24T08:00:00+01:00"}, **more,
+        "period": {"start": "2026-11-24T08:00:00+01:00"},
+        **more,
     }
     return ResourceChange("Encounter", f"urn:oid:1.2.250.1.999.3|{number}", body, "PV1", time)
 
@@ -133,20 +143,30 @@ def adt(*stays: ResourceChange, who: PatientIdentity | None = None, said: Json |
 
 
 def document(
-    master: str = "urn:oid:1.2.3.1", *, content: bytes = b"%PDF-1", action: DocumentAction = DocumentAction.CREATE,
-    offset: int = 0, body: Json | None = None, **more: Any,
+    master: str = "urn:oid:1.2.3.1",
+    *,
+    content: bytes = b"%PDF-1",
+    action: DocumentAction = DocumentAction.CREATE,
+    offset: int = 0,
+    body: Json | None = None,
+    **more: Any,
 ) -> DocumentChange:
     encoded = b64encode(content)
     return DocumentChange(
-        action, master, "OBX[1]-5", body={
+        action,
+        master,
+        "OBX[1]-5",
+        body={
             "type": {"coding": [{"system": "http://loinc.org", "code": "11502-2", "display": "CR d'examens biologiques"}]},
-            "date": "2026-11-24T09:30:00+01:00", "docStatus": "final",
+            "date": "2026-11-24T09:30:00+01:00",
+            "docStatus": "final",
             "author": [{"identifier": {"system": "urn:oid:1.2.250.1.71.4.2.1", "value": "810001234567"}, "display": "Dr A"}],
             **(body or {}),
         },
         content=ContentRange(
-            offset, len(encoded), "base64", "application/pdf", len(content), sha1(content, usedforsecurity=False).digest(),
-        ), **more,
+            offset, len(encoded), "base64", "application/pdf", len(content), sha1(content, usedforsecurity=False).digest()
+        ),
+        **more,
     )
 
 
@@ -166,11 +186,15 @@ def test_first_message_creates_patient_and_stay(desk: Desk) -> None:
     found = desk.one("Patient", identifier=f"urn:oid:{INS_NIR_TEST}|{NIR}")
     assert found["identifier"] == [
         {
-            "use": "official", "system": f"urn:oid:{INS_NIR_TEST}", "value": NIR,
+            "use": "official",
+            "system": f"urn:oid:{INS_NIR_TEST}",
+            "value": NIR,
             "type": {"coding": [{"system": "https://hl7.fr/ig/fhir/core/CodeSystem/fr-core-cs-v2-0203", "code": "INS-NIR-TEST"}]},
         },
         {
-            "use": "usual", "system": "urn:oid:1.2.250.1.999.1", "value": "A1",
+            "use": "usual",
+            "system": "urn:oid:1.2.250.1.999.1",
+            "value": "A1",
             "type": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v2-0203", "code": "PI"}]},
         },
     ]
@@ -274,10 +298,17 @@ def test_document_says_what_it_is(desk: Desk) -> None:
     assert found["meta"]["security"] == [{"system": "urn:oid:1.2.250.1.213.1.1.4.13", "code": "INVISIBLE_PATIENT"}]
 
 
-@pytest.mark.parametrize("asked", [
-    "urn:oid:1.2.3.1", "1.2.3.1", "urn:ietf:rfc:3986|urn:oid:1.2.3.1",
-    "urn:oid:1.2.3", "1.2.3", "urn:ietf:rfc:3986|urn:oid:1.2.3",
-])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "urn:oid:1.2.3.1",
+        "1.2.3.1",
+        "urn:ietf:rfc:3986|urn:oid:1.2.3.1",
+        "urn:oid:1.2.3",
+        "1.2.3",
+        "urn:ietf:rfc:3986|urn:oid:1.2.3",
+    ],
+)
 def test_document_is_found_by_its_numbers(desk: Desk, asked: str) -> None:
     desk.apply(filed(document("urn:oid:1.2.3.1", set_id="urn:oid:1.2.3")))
     assert desk.one("DocumentReference", identifier=asked)["masterIdentifier"]["value"] == "urn:oid:1.2.3.1"
@@ -366,9 +397,15 @@ def test_replacement_supersedes_by_number(desk: Desk) -> None:
     assert codes(applied) == []
     old, new = desk.document("urn:oid:1.1"), desk.document("urn:oid:1.2")
     assert (old["status"], new["status"]) == ("superseded", "current")
-    assert new["relatesTo"] == [{"code": "replaces", "target": {
-        "reference": f"DocumentReference/{old['id']}", "identifier": {"system": "urn:ietf:rfc:3986", "value": "urn:oid:1.1"},
-    }}]
+    assert new["relatesTo"] == [
+        {
+            "code": "replaces",
+            "target": {
+                "reference": f"DocumentReference/{old['id']}",
+                "identifier": {"system": "urn:ietf:rfc:3986", "value": "urn:oid:1.1"},
+            },
+        }
+    ]
     assert desk.history(old)[0]["meta"]["versionId"] == "2"
 
 
@@ -382,10 +419,12 @@ def test_replacement_supersedes_by_set_and_version(desk: Desk, action: DocumentA
 
 
 def test_both_in_one_message(desk: Desk) -> None:
-    desk.apply(filed(
-        document("urn:oid:9.1", set_id="urn:oid:9", version_number=1),
-        document("urn:oid:9.2", set_id="urn:oid:9", version_number=2, action=DocumentAction.REPLACE),
-    ))
+    desk.apply(
+        filed(
+            document("urn:oid:9.1", set_id="urn:oid:9", version_number=1),
+            document("urn:oid:9.2", set_id="urn:oid:9", version_number=2, action=DocumentAction.REPLACE),
+        )
+    )
     assert [desk.document(f"urn:oid:9.{n}")["status"] for n in (1, 2)] == ["superseded", "current"]
 
 
@@ -401,9 +440,7 @@ def test_unknown_predecessor_is_told_and_the_document_filed(desk: Desk) -> None:
     assert desk.document("urn:oid:1.2")["status"] == "current"
 
 
-@pytest.mark.parametrize("linked", [
-    {"replaces": "urn:oid:9.1"}, {"set_id": "urn:oid:9", "version_number": 2},
-])
+@pytest.mark.parametrize("linked", [{"replaces": "urn:oid:9.1"}, {"set_id": "urn:oid:9", "version_number": 2}])
 def test_first_version_after_the_second_does_not_become_current(desk: Desk, linked: dict[str, Any]) -> None:
     desk.apply(filed(document("urn:oid:9.2", action=DocumentAction.REPLACE, **linked)))
     desk.apply(filed(document("urn:oid:9.1", set_id="urn:oid:9", version_number=1)))
@@ -453,7 +490,7 @@ def test_unknown_document_to_delete(desk: Desk) -> None:
 def test_document_points_to_the_stay_it_names(desk: Desk) -> None:
     named = {"identifier": {"system": "urn:oid:1.2.250.1.999.3", "value": "V1"}}
     change = RecordChange(
-        "oru@1.0", identity(), patient(), resources=(stay(),), documents=(document(body={"context": {"encounter": [named]}}),),
+        "oru@1.0", identity(), patient(), resources=(stay(),), documents=(document(body={"context": {"encounter": [named]}}),)
     )
     desk.apply(change)
     encounter = desk.one("Encounter", identifier="V1")
@@ -481,9 +518,11 @@ _DOCUMENTS = st.builds(
     master=st.sampled_from([f"urn:oid:9.{n}" for n in range(1, 5)]),
     content=st.sampled_from([b"one", b"two"]),
     action=st.sampled_from(list(DocumentAction)),
-    set_id=st.sampled_from(["", "urn:oid:9"]), version_number=st.integers(0, 3),
+    set_id=st.sampled_from(["", "urn:oid:9"]),
+    version_number=st.integers(0, 3),
     replaces=st.sampled_from(["", *(f"urn:oid:9.{n}" for n in range(1, 5))]),
-    mask=st.integers(0, 7), event_time=st.sampled_from([0, 1, 2, 3]),
+    mask=st.integers(0, 7),
+    event_time=st.sampled_from([0, 1, 2, 3]),
 )
 
 
@@ -500,23 +539,28 @@ def test_any_messages_twice_leave_the_record_as_once(messages: list[tuple[str, l
     rows = desk.all("SELECT id, version, body FROM resource")
     for number, version, body in rows:
         assert [row[0] for row in desk.all("SELECT version FROM resource_version WHERE id = ? ORDER BY version", number)] == list(
-            range(1, version),
+            range(1, version)
         )
         assert len(desk.all("SELECT DISTINCT version FROM provenance WHERE resource_id = ?", number)) == version
         assert orjson.loads(body)
-    for (sha, size) in desk.all("SELECT sha1, size FROM binary_content"):
+    for sha, size in desk.all("SELECT sha1, size FROM binary_content"):
         assert len(sha) == 20 and size == 3
 
 
 _STAYS = st.builds(
-    stay, number=st.sampled_from(["V1", "V2"]), time=st.sampled_from([0, 1, 2, 3]),
+    stay,
+    number=st.sampled_from(["V1", "V2"]),
+    time=st.sampled_from([0, 1, 2, 3]),
     status=st.sampled_from(["planned", "finished"]),
 )
 _CHANGES = st.builds(
     lambda ipp, stays, documents, time, active: RecordChange(
-        "any@1", identity(ipp), patient(active=active), event_time=time, resources=tuple(stays), documents=tuple(documents),
+        "any@1", identity(ipp), patient(active=active), event_time=time, resources=tuple(stays), documents=tuple(documents)
     ),
-    st.sampled_from(["A1", "A2"]), st.lists(_STAYS, max_size=2), st.lists(_DOCUMENTS, max_size=2), st.integers(0, 3),
+    st.sampled_from(["A1", "A2"]),
+    st.lists(_STAYS, max_size=2),
+    st.lists(_DOCUMENTS, max_size=2),
+    st.integers(0, 3),
     st.booleans(),
 )
 
@@ -536,7 +580,7 @@ def test_many_at_once_are_applied_as_one_after_another(changes: list[RecordChang
     for start in range(0, len(changes), together):
         arrivals = [
             Arrival(change, 1_900_000_000_000 * 65_536 + (0 if change.identity == identity("A1") else 1), message, "his")
-            for change, message in zip(changes[start:start + together], messages[start:start + together], strict=True)
+            for change, message in zip(changes[start : start + together], messages[start : start + together], strict=True)
         ]
         found += apply_all(batched.tx, arrivals, next_id=lambda: next(batched.numbers), now_us=5)
     assert found == expected
@@ -545,13 +589,13 @@ def test_many_at_once_are_applied_as_one_after_another(changes: list[RecordChang
         """What the record says, without the numbers that the two runs gave differently."""
         names = {row[0]: f"{row[1]} {row[2]}" for row in desk.all("SELECT id, type, key FROM resource")}
         rows = [
-            (names[row[0]], *row[1:-1], _without_numbers(row[-1], names)) for row in desk.all(
-                "SELECT id, version, patient_id, status, mask, event_time, sort_date, body FROM resource",
-            )
+            (names[row[0]], *row[1:-1], _without_numbers(row[-1], names))
+            for row in desk.all("SELECT id, version, patient_id, status, mask, event_time, sort_date, body FROM resource")
         ]
-        rows += [(names[row[0]], *row[1:-1], _without_numbers(row[-1], names)) for row in desk.all(
-            "SELECT id, version, status, mask, body FROM resource_version",
-        )]
+        rows += [
+            (names[row[0]], *row[1:-1], _without_numbers(row[-1], names))
+            for row in desk.all("SELECT id, version, status, mask, body FROM resource_version")
+        ]
         rows += [(names[row[3]], *row[:3]) for row in desk.all("SELECT param, value, system, resource_id FROM token_index")]
         rows += [(names[row[0]], *row[1:]) for row in desk.all("SELECT resource_id, version, path FROM provenance")]
         rows += [(names[row[0]], row[1]) for row in desk.all("SELECT resource_id, sha1 FROM binary_content")]
@@ -574,7 +618,7 @@ def test_what_a_message_does_not_say_stays_and_none_removes(desk: Desk) -> None:
     phone = patient(telecom=[{"system": "phone", "value": "01"}])
     desk.apply(adt(stay(location=[{"location": {"display": "UF 1"}}]), said=phone))
     poorer = ResourceChange(
-        "Encounter", "urn:oid:1.2.250.1.999.3|V1", {"period": {"end": "2026-11-25"}}, "PV1", defaults={"status": "unknown"},
+        "Encounter", "urn:oid:1.2.250.1.999.3|V1", {"period": {"end": "2026-11-25"}}, "PV1", defaults={"status": "unknown"}
     )
     desk.apply(RecordChange("mdm@1", identity(), {"gender": "unknown"}, resources=(poorer,)))
     encounter, found = desk.one("Encounter", identifier="V1"), desk.one("Patient", identifier="A1")
@@ -588,8 +632,9 @@ def test_what_a_message_does_not_say_stays_and_none_removes(desk: Desk) -> None:
 
 
 def test_defaults_fill_what_fhir_requires(desk: Desk) -> None:
-    new = ResourceChange("Encounter", "urn:x|V9", {"identifier": [{"system": "urn:x", "value": "V9"}]}, "PV1",
-                         defaults={"status": "unknown"})
+    new = ResourceChange(
+        "Encounter", "urn:x|V9", {"identifier": [{"system": "urn:x", "value": "V9"}]}, "PV1", defaults={"status": "unknown"}
+    )
     desk.apply(adt(new))
     assert desk.one("Encounter", identifier="V9")["status"] == "unknown"
     assert desk.one("Encounter", status="unknown")["identifier"][0]["value"] == "V9"
@@ -597,9 +642,9 @@ def test_defaults_fill_what_fhir_requires(desk: Desk) -> None:
 
 def test_set_of_another_patient_is_another_set(desk: Desk) -> None:
     desk.apply(filed(document("urn:oid:9.1", set_id="urn:oid:9", version_number=1), who=identity("A1")))
-    applied = desk.apply(filed(
-        document("urn:oid:9.2", set_id="urn:oid:9", version_number=2, action=DocumentAction.REPLACE), who=identity("A2"),
-    ))
+    applied = desk.apply(
+        filed(document("urn:oid:9.2", set_id="urn:oid:9", version_number=2, action=DocumentAction.REPLACE), who=identity("A2"))
+    )
     assert codes(applied) == ["PREDECESSOR_UNKNOWN"]
     assert desk.document("urn:oid:9.1")["status"] == "current"
     desk.apply(filed(document("urn:oid:9.0", set_id="urn:oid:9", version_number=1), who=identity("A1")))

@@ -58,7 +58,11 @@ class Desk:
 
     def resolve(self, identity: PatientIdentity) -> Match:
         return resolve(
-            self.tx, identity, message_id=next(self.messages), next_id=lambda: next(self.numbers), now_us=1_000,  # type: ignore[arg-type]
+            self.tx,
+            identity,
+            message_id=next(self.messages),
+            next_id=lambda: next(self.numbers),
+            now_us=1_000,  # type: ignore[arg-type]
         )
 
     def all(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
@@ -81,13 +85,23 @@ def desk() -> Desk:
 
 
 def who(
-    *ipps: str, ins: str | tuple[str, ...] = (), oid: str = INS_NIR_TEST, status: str = "VALI", name: str = "Nessi",
-    birth: str = "19790410", sex: str = "F", system: str = HOSPITAL, kind: str = "PI",
+    *ipps: str,
+    ins: str | tuple[str, ...] = (),
+    oid: str = INS_NIR_TEST,
+    status: str = "VALI",
+    name: str = "Nessi",
+    birth: str = "19790410",
+    sex: str = "F",
+    system: str = HOSPITAL,
+    kind: str = "PI",
 ) -> PatientIdentity:
     return PatientIdentity(
         local=tuple(LocalIdentifier(system, ipp, kind) for ipp in ipps),
         ins=tuple(InsMatricule(value, oid) for value in ((ins,) if isinstance(ins, str) else ins)),
-        statuses=(status,) if status else (), birth_name=name, birth_date=birth, sex=sex,
+        statuses=(status,) if status else (),
+        birth_name=name,
+        birth_date=birth,
+        sex=sex,
     )
 
 
@@ -149,7 +163,7 @@ def test_deciding_ipp_changes_traits(desk: Desk) -> None:
     match = desk.resolve(who("A1", name="Nessi", status="PROV"))
     desk.resolve(who("A1", name="Néssi-Bà", birth="19800410", sex="M"))
     assert desk.all("SELECT birth_name, birth_date, sex, status FROM patient WHERE id = ?", match.patient_id) == [
-        ("NESSI BA", "19800410", "M", "VALI"),
+        ("NESSI BA", "19800410", "M", "VALI")
     ]
 
 
@@ -157,7 +171,7 @@ def test_what_a_message_leaves_out_stays(desk: Desk) -> None:
     match = desk.resolve(who("A1"))
     desk.resolve(who("A1", name="", birth="", sex="", status=""))
     assert desk.all("SELECT birth_name, birth_date, sex, status FROM patient WHERE id = ?", match.patient_id) == [
-        ("NESSI", "19790410", "F", "VALI"),
+        ("NESSI", "19790410", "F", "VALI")
     ]
 
 
@@ -180,7 +194,7 @@ def test_ins_is_withheld_when_one_trait_differs(desk: Desk, different: dict[str,
     assert second.patient_id != first.patient_id
     assert desk.owner(f"urn:oid:{INS_NIR_TEST}", NIR) == first.patient_id
     assert desk.all("SELECT patient_id, other_patient_id, state FROM identity_case") == [
-        (second.patient_id, first.patient_id, "OPEN"),
+        (second.patient_id, first.patient_id, "OPEN")
     ]
 
 
@@ -294,9 +308,12 @@ _IPPS, _NIRS = ["A1", "A2", "A3", "A4"], [NIR, OTHER_NIR, "190022A12345617"]
 _IDENTITIES = st.builds(
     who,
     ins=st.lists(st.sampled_from(_NIRS), max_size=2).map(tuple),
-    oid=st.sampled_from([INS_NIR, INS_NIA]), status=st.sampled_from(["VALI", "VALI", "PROV", ""]),
-    name=st.sampled_from(["Nessi", "NESSI", "Durand", ""]), birth=st.sampled_from(["19790410", ""]),
-    sex=st.sampled_from(["F", "F", "M"]), system=st.sampled_from([HOSPITAL, CLINIC]),
+    oid=st.sampled_from([INS_NIR, INS_NIA]),
+    status=st.sampled_from(["VALI", "VALI", "PROV", ""]),
+    name=st.sampled_from(["Nessi", "NESSI", "Durand", ""]),
+    birth=st.sampled_from(["19790410", ""]),
+    sex=st.sampled_from(["F", "F", "M"]),
+    system=st.sampled_from([HOSPITAL, CLINIC]),
 )
 
 
@@ -307,9 +324,11 @@ def _messages(draw: st.DrawFn) -> list[PatientIdentity]:
         system = draw(st.sampled_from([HOSPITAL, CLINIC]))
         ipps = draw(st.lists(st.sampled_from(_IPPS), max_size=3))
         local = tuple(LocalIdentifier(system, ipp) for ipp in ipps)
-        found.append(PatientIdentity(
-            local, identity.ins, identity.statuses, identity.birth_name, birth_date=identity.birth_date, sex=identity.sex,
-        ))
+        found.append(
+            PatientIdentity(
+                local, identity.ins, identity.statuses, identity.birth_name, birth_date=identity.birth_date, sex=identity.sex
+            )
+        )
     return found
 
 
@@ -355,10 +374,12 @@ def test_many_at_once_are_matched_as_one_after_another(messages: list[PatientIde
     expected = [singly.resolve(identity) for identity in messages]
     found: list[Match] = []
     for start in range(0, len(messages), together):
-        part = messages[start:start + together]
+        part = messages[start : start + together]
         found += resolve_all(
-            batched.tx, [(next(batched.messages), identity) for identity in part],  # type: ignore[arg-type]
-            next_id=lambda: next(batched.numbers), now_us=1_000,
+            batched.tx,
+            [(next(batched.messages), identity) for identity in part],  # type: ignore[arg-type]
+            next_id=lambda: next(batched.numbers),
+            now_us=1_000,
         )
     assert found == expected
     assert [sorted(rows, key=repr) for rows in batched.everything()] == [sorted(rows, key=repr) for rows in singly.everything()]

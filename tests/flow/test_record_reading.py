@@ -65,15 +65,24 @@ class Desk:
     def apply(self, ipp: str = "A1", *, said: Json | None = None, **more: Any) -> int:
         identity = PatientIdentity(
             (LocalIdentifier("urn:oid:1.2.250.1.999.1", ipp),),
-            (InsMatricule(NIR, INS_NIR_TEST),) if ipp == "A1" else (), ("VALI",), "NESSI", birth_date="19790410", sex="F",
+            (InsMatricule(NIR, INS_NIR_TEST),) if ipp == "A1" else (),
+            ("VALI",),
+            "NESSI",
+            birth_date="19790410",
+            sex="F",
         )
         message = next(self.numbers)
         self.now += 1_000_000
         match = resolve(self.tx, identity, message_id=message, next_id=lambda: next(self.numbers), now_us=self.now)
         change = RecordChange("test@1", identity, said or PATIENT, **more)
         apply(
-            self.tx, change, patient_id=match.patient_id, message_id=message, source="his",
-            next_id=lambda: next(self.numbers), now_us=self.now,
+            self.tx,
+            change,
+            patient_id=match.patient_id,
+            message_id=message,
+            source="his",
+            next_id=lambda: next(self.numbers),
+            now_us=self.now,
         )
         return message
 
@@ -86,18 +95,26 @@ class Desk:
 
 
 PATIENT: Json = {
-    "active": True, "gender": "female", "birthDate": "1979-04-10",
-    "name": [
-        {"use": "official", "family": "Nessi", "given": ["Ruth"]}, {"use": "usual", "family": "L'Ébène"},
-    ],
+    "active": True,
+    "gender": "female",
+    "birthDate": "1979-04-10",
+    "name": [{"use": "official", "family": "Nessi", "given": ["Ruth"]}, {"use": "usual", "family": "L'Ébène"}],
 }
 
 
 def stay(number: str, start: str, **more: Any) -> ResourceChange:
-    return ResourceChange("Encounter", f"urn:oid:1.2.250.1.999.3|{number}", {
-        "status": "in-progress", "class": {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "IMP"},
-        "identifier": [{"system": "urn:oid:1.2.250.1.999.3", "value": number}], "period": {"start": start}, **more,
-    }, "PV1")
+    return ResourceChange(
+        "Encounter",
+        f"urn:oid:1.2.250.1.999.3|{number}",
+        {
+            "status": "in-progress",
+            "class": {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "IMP"},
+            "identifier": [{"system": "urn:oid:1.2.250.1.999.3", "value": number}],
+            "period": {"start": start},
+            **more,
+        },
+        "PV1",
+    )
 
 
 def document(master: str, *, mask: int = 0, content: bytes = CONTENT, **more: Any) -> DocumentChange:
@@ -105,13 +122,15 @@ def document(master: str, *, mask: int = 0, content: bytes = CONTENT, **more: An
     body = {
         "type": {"coding": [{"system": "http://loinc.org", "code": "11502-2", "display": "CR d'examens biologiques"}]},
         "category": [{"coding": [{"system": "urn:oid:1.2.250.1.213.1.1.4.1", "code": "10"}]}],
-        "date": "2026-11-24T09:30:00+01:00", "docStatus": "final",
+        "date": "2026-11-24T09:30:00+01:00",
+        "docStatus": "final",
         "contained": [
             {
-                "resourceType": "PractitionerRole", "id": "author",
+                "resourceType": "PractitionerRole",
+                "id": "author",
                 "practitioner": {"identifier": {"system": "urn:oid:1.2.250.1.71.4.2.1", "value": AUTHOR}},
                 "organization": {"identifier": {"system": "urn:oid:1.2.250.1.71.4.2.2", "value": f"1{STRUCTURE}"}},
-            },
+            }
         ],
         "author": [{"reference": "#author", "display": "Dr Ada"}],
         "custodian": {"identifier": {"system": "urn:oid:1.2.250.1.71.4.2.2", "value": f"1{ELSEWHERE}"}},
@@ -120,8 +139,13 @@ def document(master: str, *, mask: int = 0, content: bytes = CONTENT, **more: An
     }
     digest = sha1(content, usedforsecurity=False).digest()
     return DocumentChange(
-        more.pop("action", DocumentAction.CREATE), master, "OBX[1]-5", body=body, mask=mask,
-        content=ContentRange(0, len(encoded), "base64", "application/pdf", len(content), digest), **more,
+        more.pop("action", DocumentAction.CREATE),
+        master,
+        "OBX[1]-5",
+        body=body,
+        mask=mask,
+        content=ContentRange(0, len(encoded), "base64", "application/pdf", len(content), digest),
+        **more,
     )
 
 
@@ -133,23 +157,26 @@ def desk() -> Desk:
 # ---- search ----
 
 
-@pytest.mark.parametrize(("params", "found"), [
-    ({"identifier": f"urn:oid:{INS_NIR_TEST}|{NIR}"}, 1),
-    ({"identifier": f"{INS_NIR_TEST}|{NIR}"}, 1),
-    ({"identifier": f"urn:oid:1.2.250.1.213.1.4.8|{NIR}"}, 0),
-    ({"identifier": NIR}, 1),
-    ({"identifier": f"|{NIR}"}, 0),
-    ({"identifier": "urn:oid:1.2.250.1.999.1|A1,urn:oid:1.2.250.1.999.1|A2"}, 2),
-    ({"family": "NESSI"}, 2),
-    ({"family": "l ebene", "given": "RUTH"}, 2),
-    ({"family": "Ness"}, 0),
-    ({"birthdate": "1979-04-10", "gender": "female"}, 2),
-    ({"birthdate": "1979-04-10", "gender": "male"}, 0),
-    ({"birthdate": "1980-01-01"}, 0),
-    ({"_id": "not-an-id"}, 0),
-    ({"_lastUpdated": "gt2026-11-01"}, 0),
-    ({"_lastUpdated": "lt2026-11-24,gt2026-11-01"}, 2),
-])
+@pytest.mark.parametrize(
+    ("params", "found"),
+    [
+        ({"identifier": f"urn:oid:{INS_NIR_TEST}|{NIR}"}, 1),
+        ({"identifier": f"{INS_NIR_TEST}|{NIR}"}, 1),
+        ({"identifier": f"urn:oid:1.2.250.1.213.1.4.8|{NIR}"}, 0),
+        ({"identifier": NIR}, 1),
+        ({"identifier": f"|{NIR}"}, 0),
+        ({"identifier": "urn:oid:1.2.250.1.999.1|A1,urn:oid:1.2.250.1.999.1|A2"}, 2),
+        ({"family": "NESSI"}, 2),
+        ({"family": "l ebene", "given": "RUTH"}, 2),
+        ({"family": "Ness"}, 0),
+        ({"birthdate": "1979-04-10", "gender": "female"}, 2),
+        ({"birthdate": "1979-04-10", "gender": "male"}, 0),
+        ({"birthdate": "1980-01-01"}, 0),
+        ({"_id": "not-an-id"}, 0),
+        ({"_lastUpdated": "gt2026-11-01"}, 0),
+        ({"_lastUpdated": "lt2026-11-24,gt2026-11-01"}, 2),
+    ],
+)
 def test_patient_search(desk: Desk, params: dict[str, str], found: int) -> None:
     desk.now = 1_600_000_000_000_000
     desk.apply("A1")
@@ -157,44 +184,57 @@ def test_patient_search(desk: Desk, params: dict[str, str], found: int) -> None:
     assert len(desk.find("Patient", **params)) == found
 
 
-@pytest.mark.parametrize(("params", "found"), [
-    ({"identifier": "urn:oid:1.2.250.1.999.3|V1"}, ["V1"]),
-    ({"patient__identifier": f"urn:oid:{INS_NIR_TEST}|{NIR}"}, ["V3", "V2", "V1"]),
-    ({"patient__identifier": "A2"}, []),
-    ({"status": "finished"}, ["V3"]),
-    ({"date": "2026-11-24"}, ["V2", "V1"]),
-    ({"date": "ge2026-11-24T10:00:00+01:00"}, ["V3", "V2"]),
-    ({"date": "gt2026-11-24"}, ["V3"]),
-    ({"date": "lt2026-11-24"}, []),
-    ({"date": "le2026-11-24", "status": "in-progress"}, ["V2", "V1"]),
-    ({"date": "2026-11"}, ["V3", "V2", "V1"]),
-    ({"date": "ne2026-11-25"}, ["V2", "V1"]),
-])
+@pytest.mark.parametrize(
+    ("params", "found"),
+    [
+        ({"identifier": "urn:oid:1.2.250.1.999.3|V1"}, ["V1"]),
+        ({"patient__identifier": f"urn:oid:{INS_NIR_TEST}|{NIR}"}, ["V3", "V2", "V1"]),
+        ({"patient__identifier": "A2"}, []),
+        ({"status": "finished"}, ["V3"]),
+        ({"date": "2026-11-24"}, ["V2", "V1"]),
+        ({"date": "ge2026-11-24T10:00:00+01:00"}, ["V3", "V2"]),
+        ({"date": "gt2026-11-24"}, ["V3"]),
+        ({"date": "lt2026-11-24"}, []),
+        ({"date": "le2026-11-24", "status": "in-progress"}, ["V2", "V1"]),
+        ({"date": "2026-11"}, ["V3", "V2", "V1"]),
+        ({"date": "ne2026-11-25"}, ["V2", "V1"]),
+    ],
+)
 def test_encounter_search(desk: Desk, params: dict[str, str], found: list[str]) -> None:
-    desk.apply(resources=(
-        stay("V1", "2026-11-24T00:10:00+01:00"), stay("V2", "2026-11-24T10:00:00+01:00"),
-        stay("V3", "2026-11-25", status="finished"),
-    ))
+    desk.apply(
+        resources=(
+            stay("V1", "2026-11-24T00:10:00+01:00"),
+            stay("V2", "2026-11-24T10:00:00+01:00"),
+            stay("V3", "2026-11-25", status="finished"),
+        )
+    )
     wanted = {"patient__identifier": NIR, **params}
     assert [one["identifier"][0]["value"] for one in desk.find("Encounter", **wanted)] == found
     assert {one["identifier"][0]["value"] for one in desk.find("Encounter", **params)} == set(found)
 
 
-@pytest.mark.parametrize(("params", "found"), [
-    ({"type": "http://loinc.org|11502-2"}, 2),
-    ({"type": "11502-2", "category": "10"}, 2),
-    ({"type": "34112-3"}, 0),
-    ({"status": "current"}, 1),
-    ({"status": "superseded,current"}, 2),
-    ({"status": "entered-in-error"}, 1),
-    ({"identifier": "urn:oid:1.9"}, 0),
-    ({"identifier": "urn:oid:1.9", "status": "entered-in-error"}, 1),
-])
+@pytest.mark.parametrize(
+    ("params", "found"),
+    [
+        ({"type": "http://loinc.org|11502-2"}, 2),
+        ({"type": "11502-2", "category": "10"}, 2),
+        ({"type": "34112-3"}, 0),
+        ({"status": "current"}, 1),
+        ({"status": "superseded,current"}, 2),
+        ({"status": "entered-in-error"}, 1),
+        ({"identifier": "urn:oid:1.9"}, 0),
+        ({"identifier": "urn:oid:1.9", "status": "entered-in-error"}, 1),
+    ],
+)
 def test_document_search(desk: Desk, params: dict[str, str], found: int) -> None:
-    desk.apply(documents=(
-        document("urn:oid:1.1"), document("urn:oid:1.2", action=DocumentAction.REPLACE, replaces="urn:oid:1.1"),
-        document("urn:oid:1.9"), document("urn:oid:1.9", action=DocumentAction.DELETE),
-    ))
+    desk.apply(
+        documents=(
+            document("urn:oid:1.1"),
+            document("urn:oid:1.2", action=DocumentAction.REPLACE, replaces="urn:oid:1.1"),
+            document("urn:oid:1.9"),
+            document("urn:oid:1.9", action=DocumentAction.DELETE),
+        )
+    )
     assert len(desk.find("DocumentReference", **params)) == found
     who = desk.find("Patient", identifier=NIR)[0]["id"]
     assert len(desk.find("DocumentReference", patient=f"Patient/{who}", **params)) == found
@@ -208,12 +248,21 @@ def test_unknown_parameters_are_reported_and_restrict_nothing(desk: Desk) -> Non
     assert page.unknown == ("shoe-size", "_sort")
 
 
-@pytest.mark.parametrize(("kind", "name", "value"), [
-    ("Encounter", "date", "yesterday"), ("Encounter", "date", "2026-13-01"), ("Patient", "identifier", "urn:oid:1.2|"),
-    ("Patient", "gender", "f"), ("Patient", "birthdate", "1979"[:3]), ("Encounter", "patient", "Group/1"),
-    ("Patient", "identifier", ",,,"), ("Patient", "_id", ",".join(["x"] * 51)), ("Provenance", "status", "x"),
-    ("Observation", "code", "x"),
-])
+@pytest.mark.parametrize(
+    ("kind", "name", "value"),
+    [
+        ("Encounter", "date", "yesterday"),
+        ("Encounter", "date", "2026-13-01"),
+        ("Patient", "identifier", "urn:oid:1.2|"),
+        ("Patient", "gender", "f"),
+        ("Patient", "birthdate", "1979"[:3]),
+        ("Encounter", "patient", "Group/1"),
+        ("Patient", "identifier", ",,,"),
+        ("Patient", "_id", ",".join(["x"] * 51)),
+        ("Provenance", "status", "x"),
+        ("Observation", "code", "x"),
+    ],
+)
 def test_wrong_values_are_refused_by_name(desk: Desk, kind: str, name: str, value: str) -> None:
     with pytest.raises(queries.SearchRefused) as refused:
         queries.search(desk.tx, kind, [(name, value)], viewer=ALL_SEEING)
@@ -221,7 +270,16 @@ def test_wrong_values_are_refused_by_name(desk: Desk, kind: str, name: str, valu
 
 
 _NAMES = [
-    "_id", "identifier", "patient", "patient.identifier", "date", "_lastUpdated", "status", "type", "target", "family",
+    "_id",
+    "identifier",
+    "patient",
+    "patient.identifier",
+    "date",
+    "_lastUpdated",
+    "status",
+    "type",
+    "target",
+    "family",
     "birthdate",
 ]
 _TEXTS = ["ge2026", "2026-11-24T10:00:00.5Z", "a|b", "\\|", "|", "0001", "9999-12-31"]
@@ -252,7 +310,7 @@ def test_pages_hold_everything_once_and_the_total_is_right(desk: Desk) -> None:
         after = ""
         for _ in range(20):
             page = queries.search(
-                desk.tx, "Encounter", [*params, ("_total", "accurate")], viewer=ALL_SEEING, count=4, after=after,
+                desk.tx, "Encounter", [*params, ("_total", "accurate")], viewer=ALL_SEEING, count=4, after=after
             )
             assert page.total == 25
             seen += [one["identifier"][0]["value"] for one in page.entries]
@@ -275,10 +333,12 @@ def test_searches_use_an_index(desk: Desk) -> None:
     tx = Explaining(desk.connection, None)  # type: ignore[arg-type]
     viewer = Viewer(rpps=AUTHOR, finess=STRUCTURE)
     for kind, params in (
-        ("Patient", [("identifier", "urn:oid:1.2|A")]), ("Patient", [("identifier", "A")]),
+        ("Patient", [("identifier", "urn:oid:1.2|A")]),
+        ("Patient", [("identifier", "A")]),
         ("Patient", [("family", "A"), ("gender", "male")]),
         ("Encounter", [("patient.identifier", "A"), ("status", "finished")]),
-        ("DocumentReference", [("patient", queries_id()), ("status", "current")]), ("DocumentReference", [("status", "current")]),
+        ("DocumentReference", [("patient", queries_id()), ("status", "current")]),
+        ("DocumentReference", [("status", "current")]),
         ("Encounter", []),
     ):
         queries.search(tx, kind, params, viewer=viewer)
@@ -293,14 +353,17 @@ def queries_id() -> str:
     return uid_text(1_795_000_000_000 << 16)
 
 
-@pytest.mark.parametrize(("text", "first", "after"), [
-    ("2026", "2025-12-31T23:00:00Z", "2026-12-31T23:00:00Z"),
-    ("2026-12", "2026-11-30T23:00:00Z", "2026-12-31T23:00:00Z"),
-    ("2026-11-24", "2026-11-23T23:00:00Z", "2026-11-24T23:00:00Z"),
-    ("2026-07-01T10:00", "2026-07-01T08:00:00Z", "2026-07-01T08:01:00Z"),
-    ("2026-07-01T10:00:00Z", "2026-07-01T10:00:00Z", "2026-07-01T10:00:01Z"),
-    ("2026-07-01T10:00:00.123+04:00", "2026-07-01T06:00:00Z", "2026-07-01T06:00:01Z"),
-])
+@pytest.mark.parametrize(
+    ("text", "first", "after"),
+    [
+        ("2026", "2025-12-31T23:00:00Z", "2026-12-31T23:00:00Z"),
+        ("2026-12", "2026-11-30T23:00:00Z", "2026-12-31T23:00:00Z"),
+        ("2026-11-24", "2026-11-23T23:00:00Z", "2026-11-24T23:00:00Z"),
+        ("2026-07-01T10:00", "2026-07-01T08:00:00Z", "2026-07-01T08:01:00Z"),
+        ("2026-07-01T10:00:00Z", "2026-07-01T10:00:00Z", "2026-07-01T10:00:01Z"),
+        ("2026-07-01T10:00:00.123+04:00", "2026-07-01T06:00:00Z", "2026-07-01T06:00:01Z"),
+    ],
+)
 def test_dates_are_spans_of_local_time(text: str, first: str, after: str) -> None:
     assert span(text) == (first, after)
 
@@ -321,10 +384,14 @@ def test_every_rendered_resource_is_valid_fhir(desk: Desk) -> None:
         documents=(
             document("urn:oid:1.1", set_id="urn:oid:1", version_number=1, mask=15),
             document("urn:oid:1.2", set_id="urn:oid:1", version_number=2, action=DocumentAction.REPLACE),
-            document("urn:oid:1.3", action=DocumentAction.REPLACE, replaces="urn:oid:7", body={
-                "context": {"encounter": [{"identifier": {"system": "urn:oid:1.2.250.1.999.3", "value": "V1"}}]},
-            }),
-            document("urn:oid:1.4"), document("urn:oid:1.4", action=DocumentAction.DELETE),
+            document(
+                "urn:oid:1.3",
+                action=DocumentAction.REPLACE,
+                replaces="urn:oid:7",
+                body={"context": {"encounter": [{"identifier": {"system": "urn:oid:1.2.250.1.999.3", "value": "V1"}}]}},
+            ),
+            document("urn:oid:1.4"),
+            document("urn:oid:1.4", action=DocumentAction.DELETE),
             DocumentChange(DocumentAction.CREATE, "urn:lab|42", "OBX[9]", body={"date": "2026"}),
             DocumentChange(DocumentAction.CREATE, "urn:lab|43", "OBX[10]"),
         ),
@@ -351,9 +418,11 @@ def test_every_rendered_resource_is_valid_fhir(desk: Desk) -> None:
 # ---- masking ----
 
 _VIEWERS = st.builds(
-    Viewer, role=st.just("professional"),
+    Viewer,
+    role=st.just("professional"),
     sees_masked=st.sampled_from([0, MASQUE_PS, INVISIBLE_PATIENT, INVISIBLE_PATIENT | INVISIBLE_REP_LEGAUX, 15]),
-    rpps=st.sampled_from(["", AUTHOR, COLLEAGUE, STRANGER]), finess=st.sampled_from(["", STRUCTURE, ELSEWHERE]),
+    rpps=st.sampled_from(["", AUTHOR, COLLEAGUE, STRANGER]),
+    finess=st.sampled_from(["", STRUCTURE, ELSEWHERE]),
 )
 _MASKS = st.integers(0, MASQUE_PS | INVISIBLE_PATIENT | INVISIBLE_REP_LEGAUX | CONFIDENTIALITY_VERY_RESTRICTED)
 
@@ -375,15 +444,25 @@ def test_nothing_hidden_leaks_on_any_path(masks: list[int], last: DocumentAction
             desk.apply(documents=(document(f"{number}.9", mask=mask, action=last, replaces=number),))
     anyhow = ("status", "current,superseded,entered-in-error")
     everything = queries.search(desk.tx, "DocumentReference", [anyhow], viewer=ALL_SEEING).entries
-    mask_of = {one["id"]: row[0] for one in everything for row in desk.connection.execute(
-        "SELECT mask FROM resource r JOIN token_index t ON t.resource_id = r.id AND t.param = 'DocumentReference.identifier'"
-        " WHERE t.value = ?", (one["masterIdentifier"]["value"],),
-    )}
+    mask_of = {
+        one["id"]: row[0]
+        for one in everything
+        for row in desk.connection.execute(
+            "SELECT mask FROM resource r JOIN token_index t ON t.resource_id = r.id AND t.param = 'DocumentReference.identifier'"
+            " WHERE t.value = ?",
+            (one["masterIdentifier"]["value"],),
+        )
+    }
     allowed = {number for number, mask in mask_of.items() if _sees(viewer, mask)}
     who = desk.find("Patient", identifier=NIR)[0]["id"]
     for params in (
-        [], [("patient", who)], [("patient.identifier", NIR)], [("type", "11502-2")], [("date", "2026-11-24")],
-        [("_lastUpdated", "gt2026-01-01")], [("_id", ",".join(mask_of))],
+        [],
+        [("patient", who)],
+        [("patient.identifier", NIR)],
+        [("type", "11502-2")],
+        [("date", "2026-11-24")],
+        [("_lastUpdated", "gt2026-01-01")],
+        [("_id", ",".join(mask_of))],
         [("identifier", ",".join(one["masterIdentifier"]["value"] for one in everything))],
     ):
         page = queries.search(desk.tx, "DocumentReference", [*params, anyhow, ("_total", "accurate")], viewer=viewer)

@@ -41,11 +41,16 @@ def test_an_admission_is_kept_answered_and_in_the_record(running, make_adt, read
             assert read_msa(await his.ask(message)) == ("AA", "C1")
             (kept,) = await hub.settled(1)
             assert (kept["state"], kept["type"], kept["control_id"], kept["ack"]) == (
-                "DONE", "ADT^A01", "C1", {"code": "AA", "error": None, "state": "SENT"})
+                "DONE",
+                "ADT^A01",
+                "C1",
+                {"code": "AA", "error": None, "state": "SENT"},
+            )
             assert [(d["destination"], d["state"]) for d in kept["deliveries"]] == [("record", "DELIVERED")]
             assert kept["sha256"] == hashlib.sha256(message).hexdigest()
             assert (await hub.row("SELECT bytes FROM body"))[0] == message
             assert dict(await hub.rows("SELECT type, count(*) FROM resource GROUP BY type")) == {"Patient": 1, "Encounter": 1}
+
     asyncio.run(main())
 
 
@@ -63,6 +68,7 @@ def test_a_message_goes_on_byte_by_byte(running, receiver_class, make_adt):
             assert sorted(peer.got) == sorted(sent)
             assert all(len(m["deliveries"]) == 2 for m in found)
         await peer.stop()
+
     asyncio.run(main())
 
 
@@ -77,6 +83,7 @@ def test_line_feeds_are_made_carriage_returns_on_the_way_out_only(running, recei
             assert peer.got == [make_adt("C1")]
             assert (await hub.row("SELECT bytes FROM body"))[0] == with_lf
         await peer.stop()
+
     asyncio.run(main())
 
 
@@ -91,6 +98,7 @@ def test_a_refusal_is_kept_and_says_where_and_why(running, make_adt, read_msa):
             assert kept["ack"]["error"]["code"] == "203"
             assert kept["ack"]["error"]["at"].startswith("MSH-12")
             assert kept["deliveries"] == []
+
     asyncio.run(main())
 
 
@@ -102,6 +110,7 @@ def test_bytes_that_are_no_hl7_are_kept_too(running, read_msa):
             (kept,) = await hub.settled(1)
             assert (kept["state"], kept["ack"]["error"]["code"]) == ("REFUSED", "199")
             assert (await hub.row("SELECT bytes FROM body"))[0] == b"good morning"
+
     asyncio.run(main())
 
 
@@ -110,18 +119,19 @@ def test_the_same_bytes_again_get_the_same_answer_and_no_new_row(running, make_a
         async with running(HIS) as hub, hub.sender() as his:
             for _ in range(3):
                 assert read_msa(await his.ask(make_adt("C1"))) == ("AA", "C1")
-            his.write(make_adt("C2"), make_adt("C2"), make_adt("C2"))       # in one write: one group
+            his.write(make_adt("C2"), make_adt("C2"), make_adt("C2"))  # in one write: one group
             for _ in range(3):
                 assert read_msa(await his.answer()) == ("AA", "C2")
             found = await hub.settled(2)
             assert len(found) == 2
+
     asyncio.run(main())
 
 
 def test_after_a_refusal_the_same_bytes_are_judged_afresh_on_the_same_row(running, make_adt, read_msa):
     async def main():
         async with running(HIS) as hub, hub.sender() as his:
-            hub.hub.receiver.draining = True            # a circumstance: AR
+            hub.hub.receiver.draining = True  # a circumstance: AR
             assert read_msa(await his.ask(make_adt("C1")))[0] == "AR"
             (first,) = await hub.messages()
             assert first["state"] == "REFUSED"
@@ -129,12 +139,13 @@ def test_after_a_refusal_the_same_bytes_are_judged_afresh_on_the_same_row(runnin
             assert read_msa(await his.ask(make_adt("C1")))[0] == "AA"
             (again,) = await hub.settled(1)
             assert (again["id"], again["state"], again["ack"]["code"]) == (first["id"], "DONE", "AA")
+
     asyncio.run(main())
 
 
 def test_a_used_control_id_is_a_finding_or_a_refusal_as_configured(running, make_adt, read_msa):
     async def main():
-        strict = HIS.replace('routes', 'strict_control_id = true\nroutes')
+        strict = HIS.replace("routes", "strict_control_id = true\nroutes")
         async with running(HIS, "lenient") as hub, hub.sender() as his:
             await his.ask(make_adt("C1"))
             assert read_msa(await his.ask(make_adt("C1", visit="V2")))[0] == "AA"
@@ -145,7 +156,8 @@ def test_a_used_control_id_is_a_finding_or_a_refusal_as_configured(running, make
             assert read_msa(await his.ask(make_adt("C1", visit="V2")))[0] == "AE"
             his.write(make_adt("C3", visit="V3"), make_adt("C3", visit="V4"))
             assert [read_msa(await his.answer())[0] for _ in range(2)] == ["AA", "AE"]
-            assert read_msa(await his.ask(make_adt("C1")))[0] == "AA"       # the first bytes again are still known
+            assert read_msa(await his.ask(make_adt("C1")))[0] == "AA"  # the first bytes again are still known
+
     asyncio.run(main())
 
 
@@ -160,7 +172,9 @@ def test_a_large_body_is_a_file_and_keeps_its_place(running, make_adt, read_msa)
             assert await hub.row("SELECT count(*) FROM body") == (1,)
             from hub.ledger.messages import body_of
             from hub.model.uids import uid_number
+
             assert await hub.hub.store.read(lambda tx: body_of(tx, uid_number(oldest["id"]))) == large
+
     asyncio.run(main())
 
 
@@ -173,21 +187,25 @@ def test_no_route_is_said_and_can_be_discarded(running, make_adt):
             await hub.hub.operations.discard(kept["id"])
             (kept,) = await hub.messages()
             assert kept["state"] == "DISCARDED"
+
     asyncio.run(main())
 
 
 def test_enhanced_mode_is_honoured(running, make_adt, read_msa):
     async def main():
         async with running(HIS) as hub, hub.sender() as his:
+
             def mode(control, accept):
                 return make_adt(control).replace(b"|2.5^FRA^2.11|||||", b"|2.5^FRA^2.11|||" + accept + b"||")
+
             assert read_msa(await his.ask(mode("C1", b"AL"))) == ("CA", "C1")
             his.write(mode("C2", b"NE"), mode("C3", b"ER"), mode("C4", b"SU"))
-            assert read_msa(await his.answer()) == ("CA", "C4")            # the two before owe nothing
+            assert read_msa(await his.answer()) == ("CA", "C4")  # the two before owe nothing
             bad = mode("C5", b"ER").replace(b"|2.5^FRA^2.11|", b"|9.9|")
             assert read_msa(await his.ask(bad)) == ("CE", "C5")
             found = await hub.settled(5)
             assert next(m for m in found if m["control_id"] == "C2")["ack"]["state"] == "NOT_OWED"
+
     asyncio.run(main())
 
 
@@ -208,4 +226,5 @@ def test_what_was_acknowledged_before_a_stop_is_done_after_it(running, receiver_
             assert {m["state"] for m in found} == {"DONE"}
             assert [m.split(b"|", 10)[9] for m in peer.got] == [b"C0", b"C1", b"C2", b"C3", b"C4"]
         await peer.stop()
+
     asyncio.run(main())

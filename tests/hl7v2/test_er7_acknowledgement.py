@@ -60,10 +60,17 @@ def test_nothing_to_read():
 @pytest.mark.parametrize(
     ("at", "erl"),
     [
-        ("PID-3", "PID^1^3"), ("MSH", "MSH^1"), ("OBX[2]-5", "OBX^2^5"),
-        ("OBX[2]-5.1", "OBX^2^5^1^1"), ("MSH-9.2", "MSH^1^9^1^2"),
-        ("PID-3[2].4.2", "PID^1^3^2^4^2"), ("PID-3[2]", "PID^1^3^2"),
-        ("/ClinicalDocument/recordTarget", ""), ("/", ""), ("", ""), ("PID-3 ESSAI", ""),
+        ("PID-3", "PID^1^3"),
+        ("MSH", "MSH^1"),
+        ("OBX[2]-5", "OBX^2^5"),
+        ("OBX[2]-5.1", "OBX^2^5^1^1"),
+        ("MSH-9.2", "MSH^1^9^1^2"),
+        ("PID-3[2].4.2", "PID^1^3^2^4^2"),
+        ("PID-3[2]", "PID^1^3^2"),
+        ("/ClinicalDocument/recordTarget", ""),
+        ("/", ""),
+        ("", ""),
+        ("PID-3 ESSAI", ""),
     ],
 )
 def test_err_location(at: str, erl: str):
@@ -124,7 +131,7 @@ refusals = st.one_of(
 visible = st.text(
     alphabet=st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"], exclude_characters="|^~\\&\x85\u2028\u2029"),
     max_size=12,
-).map(str.strip)                 # python-hl7 drops blanks at the end of a message
+).map(str.strip)  # python-hl7 drops blanks at the end of a message
 
 
 @given(control_id=visible, event=st.sampled_from(["A01", "T02", "R01", "Z99", ""]), app=visible, refusal=st.none() | refusals)
@@ -161,8 +168,16 @@ def test_no_request_can_add_a_segment_to_its_answer(header: list[bytes]):
 
 def receipt(kind: str, positive: bool, **more) -> bytes:
     return zam(
-        kind=kind, original_control_id="015", positive=positive, control_id="017",
-        at=AT, event_at=datetime(2026, 7, 14, 6, tzinfo=UTC), site=SITE, receiving_app="SIL-Y", receiving_facility="labo", **more,
+        kind=kind,
+        original_control_id="015",
+        positive=positive,
+        control_id="017",
+        at=AT,
+        event_at=datetime(2026, 7, 14, 6, tzinfo=UTC),
+        site=SITE,
+        receiving_app="SIL-Y",
+        receiving_facility="labo",
+        **more,
     )
 
 
@@ -178,8 +193,7 @@ def test_zam_z01_negative():
 
 
 @pytest.mark.parametrize(
-    ("kind", "status", "mailbox"),
-    [("Z02", "ACK_RECEPTION_MSS", "DESTINATAIRE_MSS"), ("Z03", "ACK_LECTURE_MSS", "LECTEUR_MSS")],
+    ("kind", "status", "mailbox"), [("Z02", "ACK_RECEPTION_MSS", "DESTINATAIRE_MSS"), ("Z03", "ACK_LECTURE_MSS", "LECTEUR_MSS")]
 )
 def test_zam_of_a_mailbox(kind: str, status: str, mailbox: str):
     message = hl7.parse(receipt(kind, True, address="zoe.essai@test.mssante.fr").decode())

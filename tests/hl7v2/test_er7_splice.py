@@ -39,9 +39,18 @@ def test_text_takes_the_charset_of_the_message():
 @pytest.mark.parametrize(
     ("place", "value"),
     [
-        ("MSH-1", "x"), ("MSH-2", "x"), (("MSH", 2), "x"), (("PID", 0), "x"),
-        ("NK1-1", "x"), ("OBX[3]-1", "x"), (("OBX", 1, 0), "x"),
-        ("pid-1", "x"), ("PID", "x"), ("PID-3", b"a|b"), ("PID-3", b"a\rb"), ("PID-3", b"a\nb"),
+        ("MSH-1", "x"),
+        ("MSH-2", "x"),
+        (("MSH", 2), "x"),
+        (("PID", 0), "x"),
+        ("NK1-1", "x"),
+        ("OBX[3]-1", "x"),
+        (("OBX", 1, 0), "x"),
+        ("pid-1", "x"),
+        ("PID", "x"),
+        ("PID-3", b"a|b"),
+        ("PID-3", b"a\rb"),
+        ("PID-3", b"a\nb"),
     ],
 )
 def test_what_cannot_be_replaced(place: str, value: bytes | str):

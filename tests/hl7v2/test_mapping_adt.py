@@ -52,7 +52,7 @@ def valid(kind, body, **required):
 def test_identity():
     identity = translated().identity
     assert [(one.system, one.value, one.kind) for one in identity.local] == [(AUTHORITY, "4711", "PI")]
-    assert [ins.value for ins in identity.ins] == ["284057512345672"]       # the billing NIR is not an INS
+    assert [ins.value for ins in identity.ins] == ["284057512345672"]  # the billing NIR is not an INS
     assert identity.usable_ins is not None and identity.usable_ins.key_is_right
     assert identity.statuses == ("VALI", "HOMA")
     assert identity.traits == ("LACAILLE", "19840512", "F")
@@ -67,7 +67,10 @@ def test_patient():
     extensions = {one["url"].rsplit("/", 1)[1]: one for one in patient["extension"]}
     status = extensions["fr-core-identity-reliability"]["extension"]
     assert [(one["url"], one.get("valueDate") or one["valueCoding"]["code"]) for one in status] == [
-        ("identityStatus", "VALI"), ("methodCollection", "INSI"), ("dateCollection", "2025-12-01")]
+        ("identityStatus", "VALI"),
+        ("methodCollection", "INSI"),
+        ("dateCollection", "2025-12-01"),
+    ]
     place = extensions["patient-birthPlace"]["valueAddress"]
     assert (place["city"], place["extension"][0]["valueCoding"]["code"]) == ("CROZON", "29042")
     official, usual = patient["name"]
@@ -86,8 +89,9 @@ def test_patient():
 
 def test_absent_says_nothing_and_null_removes():
     before = merged({}, translated().patient)
-    silent = translated({"PID-7": "", "PID-8": "", "PID-11": "", "PID-13": "", "PID-14": "", "PID-30": "", "PID-32": ""},
-                        drop=("ROL", "ZFD")).patient
+    silent = translated(
+        {"PID-7": "", "PID-8": "", "PID-11": "", "PID-13": "", "PID-14": "", "PID-30": "", "PID-32": ""}, drop=("ROL", "ZFD")
+    ).patient
     assert merged(before, silent) == before
     said = translated({"PID-7": '""', "PID-11": '""', "PID-13": '""', "PID-14": '""'}).patient
     after = merged(before, said)
@@ -101,38 +105,58 @@ def test_used_name_removed_by_null():
     assert [name["use"] for name in changed.patient["name"]] == ["official"]
 
 
-@pytest.mark.parametrize(("died", "said", "expected"), [
-    ("20260301", "Y", {"deceasedDateTime": "2026-03-01"}),
-    ("202603011215", "", {"deceasedDateTime": "2026-03-01T12:15:00+01:00"}),
-    ("", "Y", {"deceasedBoolean": True}),
-    ("", "N", {"deceasedBoolean": False}),
-    ("20260301", "N", {"deceasedBoolean": False}),
-    ("", "", {}),
-    ('""', '""', {}),
-])
+@pytest.mark.parametrize(
+    ("died", "said", "expected"),
+    [
+        ("20260301", "Y", {"deceasedDateTime": "2026-03-01"}),
+        ("202603011215", "", {"deceasedDateTime": "2026-03-01T12:15:00+01:00"}),
+        ("", "Y", {"deceasedBoolean": True}),
+        ("", "N", {"deceasedBoolean": False}),
+        ("20260301", "N", {"deceasedBoolean": False}),
+        ("", "", {}),
+        ('""', '""', {}),
+    ],
+)
 def test_deceased(died, said, expected):
     patient = merged({}, translated({"PID-29": died, "PID-30": said}).patient)
     assert {name: value for name, value in patient.items() if name.startswith("deceased")} == expected
 
 
-@pytest.mark.parametrize(("sent", "shown", "told"), [
-    ("19840512", "1984-05-12", False), ("198405", "1984-05", False), ("1984", "1984", False),
-    ("19840512103000", "1984-05-12", False),
-    ("19840500", "1984-05", False), ("19840000", "1984", False), ("19841352", None, True), ("19840230", None, True),
-    ("20000229", "2000-02-29", False), ("19000229", None, True), ("mai 1984", None, True),
-])
+@pytest.mark.parametrize(
+    ("sent", "shown", "told"),
+    [
+        ("19840512", "1984-05-12", False),
+        ("198405", "1984-05", False),
+        ("1984", "1984", False),
+        ("19840512103000", "1984-05-12", False),
+        ("19840500", "1984-05", False),
+        ("19840000", "1984", False),
+        ("19841352", None, True),
+        ("19840230", None, True),
+        ("20000229", "2000-02-29", False),
+        ("19000229", None, True),
+        ("mai 1984", None, True),
+    ],
+)
 def test_birth_date(sent, shown, told):
     assert translated({"PID-7": sent}).patient.get("birthDate") == shown
     assert (("BIRTH_DATE", "PID-7") in findings({"PID-7": sent})) is told
 
 
-@pytest.mark.parametrize(("sent", "system"), [
-    ("1^^^&1.2.250.9.1&ISO^PI", "urn:oid:1.2.250.9.1"), ("1^^^X&1.2.250.9.1^PI", "urn:oid:1.2.250.9.1"),
-    ("1^^^1.2.250.9.1^PI", "urn:oid:1.2.250.9.1"), ("1^^^X&290000017&N^PI", AUTHORITY),
-    ("1^^^X^PI", "urn:vaguemestre:authority:X"),
-    ("1^^^Hôp Z^PI", "urn:vaguemestre:authority:H%C3%B4p%20Z"), ("1^^^^PI", "urn:vaguemestre:source:his"),
-    ("1", "urn:vaguemestre:source:his"), ("1^^^X&AB-12&UUID^MR", "urn:uuid:ab-12"),
-])
+@pytest.mark.parametrize(
+    ("sent", "system"),
+    [
+        ("1^^^&1.2.250.9.1&ISO^PI", "urn:oid:1.2.250.9.1"),
+        ("1^^^X&1.2.250.9.1^PI", "urn:oid:1.2.250.9.1"),
+        ("1^^^1.2.250.9.1^PI", "urn:oid:1.2.250.9.1"),
+        ("1^^^X&290000017&N^PI", AUTHORITY),
+        ("1^^^X^PI", "urn:vaguemestre:authority:X"),
+        ("1^^^Hôp Z^PI", "urn:vaguemestre:authority:H%C3%B4p%20Z"),
+        ("1^^^^PI", "urn:vaguemestre:source:his"),
+        ("1", "urn:vaguemestre:source:his"),
+        ("1^^^X&AB-12&UUID^MR", "urn:uuid:ab-12"),
+    ],
+)
 def test_one_naming_of_authorities(sent, system):
     (number,) = translated({"PID-3": sent}).identity.local
     assert (number.system, number.value) == (system, "1")
@@ -146,17 +170,20 @@ def test_other_numbers_are_no_ipp(kind):
 INS = "^^^ASIP-SANTE-INS-NIR&1.2.250.1.213.1.4.10&ISO^INS"
 
 
-@pytest.mark.parametrize(("pid_3", "pid_32", "told"), [
-    (f"284057512345672{INS}", "VALI", set()),
-    (f"284057512345600{INS}", "VALI", {("INS_KEY", "PID-3")}),
-    (f"284057512345672{INS}", "PROV", {("INS_NOT_QUALIFIED", "PID-32")}),
-    (f"284057512345672{INS}", "", {("INS_NOT_QUALIFIED", "PID-32")}),
-    (f"28405751234567{INS}", "VALI", {("INS_SHAPE", "PID-3")}),
-    ("284057512345672^^^X&1.2.3&ISO^INS", "VALI", {("INS_SHAPE", "PID-3")}),
-    (f"184062A12345601{INS}", "VALI", set()),
-    (f"184062b12345628{INS}", "VALI", set()),
-    ("4711^^^X^PI", "PROV", set()),
-])
+@pytest.mark.parametrize(
+    ("pid_3", "pid_32", "told"),
+    [
+        (f"284057512345672{INS}", "VALI", set()),
+        (f"284057512345600{INS}", "VALI", {("INS_KEY", "PID-3")}),
+        (f"284057512345672{INS}", "PROV", {("INS_NOT_QUALIFIED", "PID-32")}),
+        (f"284057512345672{INS}", "", {("INS_NOT_QUALIFIED", "PID-32")}),
+        (f"28405751234567{INS}", "VALI", {("INS_SHAPE", "PID-3")}),
+        ("284057512345672^^^X&1.2.3&ISO^INS", "VALI", {("INS_SHAPE", "PID-3")}),
+        (f"184062A12345601{INS}", "VALI", set()),
+        (f"184062b12345628{INS}", "VALI", set()),
+        ("4711^^^X^PI", "PROV", set()),
+    ],
+)
 def test_ins_findings(pid_3, pid_32, told):
     found = findings({"PID-3": pid_3, "PID-32": pid_32})
     assert found == told
@@ -196,10 +223,19 @@ def test_encounter():
     assert stay.event_time == 1_772_442_900_000_000
 
 
-@pytest.mark.parametrize(("event", "end", "status"), [
-    ("A01", "", "in-progress"), ("A02", "", "in-progress"), ("A08", "", "in-progress"), ("A03", "202603051100", "finished"),
-    ("A03", "", "finished"), ("A08", "202603051100", "finished"), ("A31", "", None), ("A28", "", None),
-])
+@pytest.mark.parametrize(
+    ("event", "end", "status"),
+    [
+        ("A01", "", "in-progress"),
+        ("A02", "", "in-progress"),
+        ("A08", "", "in-progress"),
+        ("A03", "202603051100", "finished"),
+        ("A03", "", "finished"),
+        ("A08", "202603051100", "finished"),
+        ("A31", "", None),
+        ("A28", "", None),
+    ],
+)
 def test_status_by_event(event, end, status):
     (stay,) = translated({"PV1-45": end}, event=event).resources
     assert stay.body.get("status") == status
@@ -213,9 +249,9 @@ def test_discharge_keeps_the_start():
     assert period == {"start": "2026-03-02T10:00:00+01:00", "end": "2026-03-05T11:00:00+01:00"}
 
 
-@pytest.mark.parametrize(("kind", "code"), [
-    ("I", "IMP"), ("E", "EMER"), ("O", "AMB"), ("R", "AMB"), ("V", "VR"), ("", "UNK"), ("Q", "UNK"),
-])
+@pytest.mark.parametrize(
+    ("kind", "code"), [("I", "IMP"), ("E", "EMER"), ("O", "AMB"), ("R", "AMB"), ("V", "VR"), ("", "UNK"), ("Q", "UNK")]
+)
 def test_class(kind, code):
     (stay,) = translated({"PV1-2": kind}).resources
     assert merged({}, stay.body, stay.defaults)["class"]["code"] == code
@@ -232,8 +268,14 @@ def test_no_visit_number_is_told():
 
 
 def test_movement_shifted_by_one_field():
-    shifted = {"ZBE-3": "20260302100000", "ZBE-4": "20260302100000", "ZBE-5": "INSERT", "ZBE-6": "N", "ZBE-7": "",
-               "ZBE-8": "Néphrologie^^^^^CH-Z&290000017&M^UF^^^6268"}
+    shifted = {
+        "ZBE-3": "20260302100000",
+        "ZBE-4": "20260302100000",
+        "ZBE-5": "INSERT",
+        "ZBE-6": "N",
+        "ZBE-7": "",
+        "ZBE-8": "Néphrologie^^^^^CH-Z&290000017&M^UF^^^6268",
+    }
     assert findings(shifted) == {("ZBE_SHIFTED", "ZBE-4")}
     assert translated(shifted).resources[0].body["serviceType"]["text"] == "Néphrologie"
     assert findings({"ZBE-4": "NEW"}) == {("ZBE_ACTION", "ZBE-4")}
@@ -280,10 +322,10 @@ def test_mutated_messages_never_crash(data):
 
 @settings(deadline=None)
 @given(
-    field=st.sampled_from([
-        "PID-3", "PID-5", "PID-7", "PID-11", "PID-13", "PID-29", "PV1-3", "PV1-7", "PV1-19", "PV1-44", "ZBE-7",
-    ]),
-    value=st.text("^~&\\|0129AZé\"\x00-:+. ", max_size=40),
+    field=st.sampled_from(
+        ["PID-3", "PID-5", "PID-7", "PID-11", "PID-13", "PID-29", "PV1-3", "PV1-7", "PV1-19", "PV1-44", "ZBE-7"]
+    ),
+    value=st.text('^~&\\|0129AZé"\x00-:+. ', max_size=40),
 )
 def test_any_field_gives_valid_fhir_or_a_refusal(field, value):
     message = read(splice(read(ADT), {field: value.replace("|", "").encode()}))

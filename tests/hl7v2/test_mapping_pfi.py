@@ -30,10 +30,14 @@ def cda(number: str, code: str, change: dict) -> bytes:
     root, extension = change.get("PATIENT", INS)
     related = change.get("RELATED", "")
     values = {
-        "ID": change.get("ID", number), "CODE": code, "CONF": change.get("CONF", "N"), "VERSION": change.get("VERSION", "1"),
+        "ID": change.get("ID", number),
+        "CODE": code,
+        "CONF": change.get("CONF", "N"),
+        "VERSION": change.get("VERSION", "1"),
         "PATIENT": f'<id root="{root}" extension="{extension}"/>',
         "RELATED": f'<relatedDocument typeCode="RPLC"><parentDocument><id root="{related}"/></parentDocument></relatedDocument>'
-        if related else "",
+        if related
+        else "",
     }
     text = CDA
     for name, value in values.items():
@@ -130,18 +134,23 @@ def test_document_reference_tells_what_the_header_tells():
     assert body["type"]["coding"] == [{"system": "http://loinc.org", "code": "18748-4", "display": "Compte rendu"}]
     assert body["category"][0]["coding"][0]["code"] == "31"
     assert body["date"] == "2026-03-02T09:30:00+01:00"
-    assert body["contained"] == [{
-        "resourceType": "PractitionerRole", "id": "author1",
-        "practitioner": {
-            "type": "Practitioner", "identifier": {"system": "https://rpps.esante.gouv.fr", "value": "10000000017"},
-            "display": "Irma VASSEUR",
-        },
-        "organization": {
-            "type": "Organization", "identifier": {"system": "https://finess.esante.gouv.fr", "value": "290000017"},
-            "display": "CLINIQUE-Z",
-        },
-        "code": [{"coding": [{"system": "urn:oid:1.2.250.1.213.1.1.4.5", "code": "G15_10/SM44"}]}],
-    }]
+    assert body["contained"] == [
+        {
+            "resourceType": "PractitionerRole",
+            "id": "author1",
+            "practitioner": {
+                "type": "Practitioner",
+                "identifier": {"system": "https://rpps.esante.gouv.fr", "value": "10000000017"},
+                "display": "Irma VASSEUR",
+            },
+            "organization": {
+                "type": "Organization",
+                "identifier": {"system": "https://finess.esante.gouv.fr", "value": "290000017"},
+                "display": "CLINIQUE-Z",
+            },
+            "code": [{"coding": [{"system": "urn:oid:1.2.250.1.213.1.1.4.5", "code": "G15_10/SM44"}]}],
+        }
+    ]
     assert body["author"] == [{"reference": "#author1"}]
     assert body["custodian"]["identifier"]["value"] == "290000017"
     labels = {label["coding"][0]["code"] for label in body["securityLabel"]}
@@ -173,7 +182,7 @@ def expected(values: dict, event: str, orc: str, obx: str, related: bool, status
     """The decision table once more, said flat: which rows refuse, in order."""
     y = {flag for flag, value in values.items() if value == "Y"}
     if event == "T10" and not related:
-        return "101"                                     # TXA-13 goes with RPLC in these messages
+        return "101"  # TXA-13 goes with RPLC in these messages
     if (orc, obx) != ACTIONS[event]:
         return "207"
     if not patient_ok:
@@ -192,13 +201,28 @@ def expected(values: dict, event: str, orc: str, obx: str, related: bool, status
 
 @settings(deadline=None)
 @given(
-    values=st.fixed_dictionaries(dict.fromkeys((
-        "MASQUE_PS", "INVISIBLE_PATIENT", "INVISIBLE_REP_LEGAUX", "CONNEXION_SECRETE", "MODIF_CONF_CODE", "DESTDMP",
-        "DESTMSSANTEPS", "DESTMSSANTEPAT",
-    ), FLAG)),
-    event=st.sampled_from(["T02", "T10", "T04"]), coherent=st.booleans(),
-    orc=st.sampled_from(["NW", "RO", "CA", "SC"]), obx=st.sampled_from(["F", "C", "D", "P"]),
-    related=st.booleans(), statuses=st.sampled_from(["VALI", "PROV", ""]), patient_ok=st.booleans(),
+    values=st.fixed_dictionaries(
+        dict.fromkeys(
+            (
+                "MASQUE_PS",
+                "INVISIBLE_PATIENT",
+                "INVISIBLE_REP_LEGAUX",
+                "CONNEXION_SECRETE",
+                "MODIF_CONF_CODE",
+                "DESTDMP",
+                "DESTMSSANTEPS",
+                "DESTMSSANTEPAT",
+            ),
+            FLAG,
+        )
+    ),
+    event=st.sampled_from(["T02", "T10", "T04"]),
+    coherent=st.booleans(),
+    orc=st.sampled_from(["NW", "RO", "CA", "SC"]),
+    obx=st.sampled_from(["F", "C", "D", "P"]),
+    related=st.booleans(),
+    statuses=st.sampled_from(["VALI", "PROV", ""]),
+    patient_ok=st.booleans(),
 )
 def test_decision_as_the_oracle(values, event, coherent, orc, obx, related, statuses, patient_ok):
     if coherent:
@@ -206,7 +230,10 @@ def test_decision_as_the_oracle(values, event, coherent, orc, obx, related, stat
     case = {
         "flags": values,
         "set": {
-            "MSH-9": f"MDM^{event}^MDM_T02", "ORC-1": orc, "OBX-11": obx, "PID-32": statuses,
+            "MSH-9": f"MDM^{event}^MDM_T02",
+            "ORC-1": orc,
+            "OBX-11": obx,
+            "PID-32": statuses,
             "TXA-13": "1.2.250.9.77.5.99" if related else "",
         },
         "cda": {
@@ -236,7 +263,7 @@ def test_mutated_messages_are_refused_or_taken_never_crash(data):
         raw[at] = data.draw(st.sampled_from(b'|^~\\&\rA0"\xff.='))
     cut = data.draw(st.integers(0, 3))
     if cut == 0:
-        del raw[data.draw(st.integers(60, len(raw) - 1)):]
+        del raw[data.draw(st.integers(60, len(raw) - 1)) :]
     site = Site(source="x")
     try:
         message = read(bytes(raw))

@@ -21,20 +21,42 @@ def header(kind="ADT^A01", version="2.5", processing="P", control="1", profile="
     return read(f"MSH|^~\\&|A|B|C|D|20260302||{kind}|{control}|{processing}|{version}||||||{charset}|||{profile}\r".encode())
 
 
-@pytest.mark.parametrize(("kind", "profile", "name"), [
-    *((f"ADT^{event}", profile, "adt") for event in ("A01", "A02", "A03", "A08", "A28", "A31")
-      for profile in ("", "2.11^IHE_FRANCE-2.11-PAM")),
-    ("ADT^A05", "", None), ("ADT^A40", "", None), ("ADT^Z99", "2.11^IHE_FRANCE-2.11-PAM", None), ("ADT", "", None),
-    ("ORU^R01", "", "oru"), ("ORU^R01", "LAB-3^IHE", "oru"), ("ORU^R01", "1.0^CISIS_TLR_HL7_V2", None),
-    ("ORU^R01^ORU_R01", "2.1^CISIS_CDA_HL7_V2", "pfi-oru-2.1"), ("ORU^R01", "2.1^ CISIS_CDA_HL7_V2", "pfi-oru-2.1"),
-    ("ORU^R01", "2.0^CISIS_CDA_HL7_V2", "pfi-oru-2.0"), ("ORU^R01", "1.2^CISIS_CDA_HL7_V1", "pfi-oru-1.2"),
-    ("MDM^T02", "", "mdm"), ("MDM^T10", "", "mdm"), ("MDM^T04", "", "mdm"),
-    ("MDM^T04", "2.1^CISIS_CDA_HL7_V2", "pfi-mdm-2.1"), ("MDM^T04", "2.9^CISIS_CDA_HL7_V2", "pfi-mdm-2.1"),
-    ("MDM^T10", "2.0^CISIS_CDA_HL7_V2", "pfi-mdm-2.0"), ("MDM^T02", "1.2^CISIS_CDA_HL7_V1", "pfi-mdm-1.2"),
-    ("MDM^T02", "X^Y~2.1^CISIS_CDA_HL7_V2", "pfi-mdm-2.1"),
-    ("MDM^T02", "1.0^CISIS_CDA_HL7_LPS", "lps-mdm-1.0"), ("MDM^T02", "1.1^CISIS_CDA_HL7_LPS", "lps-mdm-1.1"),
-    ("ZAM^Z01", "", None), ("SIU^S12", "", None), ("ORM^O01", "", None), ("OMI^O23", "", None), ("OUL^R22", "", None),
-])
+@pytest.mark.parametrize(
+    ("kind", "profile", "name"),
+    [
+        *(
+            (f"ADT^{event}", profile, "adt")
+            for event in ("A01", "A02", "A03", "A08", "A28", "A31")
+            for profile in ("", "2.11^IHE_FRANCE-2.11-PAM")
+        ),
+        ("ADT^A05", "", None),
+        ("ADT^A40", "", None),
+        ("ADT^Z99", "2.11^IHE_FRANCE-2.11-PAM", None),
+        ("ADT", "", None),
+        ("ORU^R01", "", "oru"),
+        ("ORU^R01", "LAB-3^IHE", "oru"),
+        ("ORU^R01", "1.0^CISIS_TLR_HL7_V2", None),
+        ("ORU^R01^ORU_R01", "2.1^CISIS_CDA_HL7_V2", "pfi-oru-2.1"),
+        ("ORU^R01", "2.1^ CISIS_CDA_HL7_V2", "pfi-oru-2.1"),
+        ("ORU^R01", "2.0^CISIS_CDA_HL7_V2", "pfi-oru-2.0"),
+        ("ORU^R01", "1.2^CISIS_CDA_HL7_V1", "pfi-oru-1.2"),
+        ("MDM^T02", "", "mdm"),
+        ("MDM^T10", "", "mdm"),
+        ("MDM^T04", "", "mdm"),
+        ("MDM^T04", "2.1^CISIS_CDA_HL7_V2", "pfi-mdm-2.1"),
+        ("MDM^T04", "2.9^CISIS_CDA_HL7_V2", "pfi-mdm-2.1"),
+        ("MDM^T10", "2.0^CISIS_CDA_HL7_V2", "pfi-mdm-2.0"),
+        ("MDM^T02", "1.2^CISIS_CDA_HL7_V1", "pfi-mdm-1.2"),
+        ("MDM^T02", "X^Y~2.1^CISIS_CDA_HL7_V2", "pfi-mdm-2.1"),
+        ("MDM^T02", "1.0^CISIS_CDA_HL7_LPS", "lps-mdm-1.0"),
+        ("MDM^T02", "1.1^CISIS_CDA_HL7_LPS", "lps-mdm-1.1"),
+        ("ZAM^Z01", "", None),
+        ("SIU^S12", "", None),
+        ("ORM^O01", "", None),
+        ("OMI^O23", "", None),
+        ("OUL^R22", "", None),
+    ],
+)
 def test_find(kind, profile, name):
     message = header(kind, profile=profile)
     REGISTRY.admit(message, Site())
@@ -44,21 +66,32 @@ def test_find(kind, profile, name):
         assert REGISTRY.named(name) is structure
 
 
-@pytest.mark.parametrize(("changes", "environment", "answer"), [
-    ({}, "production", None), ({"processing": "T"}, "test", None), ({"processing": "D"}, "test", None),
-    ({"processing": "P^T"}, "production", None),
-    ({"processing": "T"}, "production", "202 MSH-11"), ({"processing": "D"}, "production", "202 MSH-11"),
-    ({"processing": "X"}, "test", "202 MSH-11"), ({"processing": ""}, "test", "101 MSH-11"),
-    *(({"version": version}, "test", None)
-      for version in ("2.1", "2.2", "2.3", "2.3.1", "2.4", "2.5^FRA^2.11", "2.5.1", "2.6", "2.7", "2.8")),
-    *(({"version": version}, "test", "203 MSH-12") for version in ("", "2", "2.0", "2.9", "3.0", "2.51", "two")),
-    ({"kind": ""}, "test", "101 MSH-9"), ({"kind": "^A01"}, "test", "101 MSH-9"), ({"kind": "XYZ^Z01"}, "test", "200 MSH-9.1"),
-    *(({"kind": kind}, "test", "201 MSH-9.2") for kind in ("MDM^T11", "MDM^T01", "MDM", "ORU^R30")),
-    ({"kind": "ADT^A99"}, "test", None),
-    ({"control": ""}, "test", "101 MSH-10"),
-    ({"version": "3", "kind": "XYZ", "processing": "X"}, "test", "203 MSH-12"),
-    ({"kind": "XYZ", "processing": "X"}, "test", "200 MSH-9.1"),
-])
+@pytest.mark.parametrize(
+    ("changes", "environment", "answer"),
+    [
+        ({}, "production", None),
+        ({"processing": "T"}, "test", None),
+        ({"processing": "D"}, "test", None),
+        ({"processing": "P^T"}, "production", None),
+        ({"processing": "T"}, "production", "202 MSH-11"),
+        ({"processing": "D"}, "production", "202 MSH-11"),
+        ({"processing": "X"}, "test", "202 MSH-11"),
+        ({"processing": ""}, "test", "101 MSH-11"),
+        *(
+            ({"version": version}, "test", None)
+            for version in ("2.1", "2.2", "2.3", "2.3.1", "2.4", "2.5^FRA^2.11", "2.5.1", "2.6", "2.7", "2.8")
+        ),
+        *(({"version": version}, "test", "203 MSH-12") for version in ("", "2", "2.0", "2.9", "3.0", "2.51", "two")),
+        ({"kind": ""}, "test", "101 MSH-9"),
+        ({"kind": "^A01"}, "test", "101 MSH-9"),
+        ({"kind": "XYZ^Z01"}, "test", "200 MSH-9.1"),
+        *(({"kind": kind}, "test", "201 MSH-9.2") for kind in ("MDM^T11", "MDM^T01", "MDM", "ORU^R30")),
+        ({"kind": "ADT^A99"}, "test", None),
+        ({"control": ""}, "test", "101 MSH-10"),
+        ({"version": "3", "kind": "XYZ", "processing": "X"}, "test", "203 MSH-12"),
+        ({"kind": "XYZ", "processing": "X"}, "test", "200 MSH-9.1"),
+    ],
+)
 def test_admission(changes, environment, answer):
     try:
         assert REGISTRY.admit(header(**changes), Site(environment=environment)) == ()
@@ -113,11 +146,16 @@ def test_example_of_a_site_mapping():
     after = read(rewritten)
     codes = [tuple(obx.text(3, n) for n in (1, 3, 4, 5, 6)) for obx in after.segments("OBX")]
     assert codes == [
-        ("14749-6", "LN", "GLU", "Glyc\u00e9mie", "L"), ("2951-2", "LN", "", "", ""), ("XX", "L", "", "", ""),
+        ("14749-6", "LN", "GLU", "Glyc\u00e9mie", "L"),
+        ("2951-2", "LN", "", "", ""),
+        ("XX", "L", "", "", ""),
         ("2823-3", "LN", "K", "K&", "L"),
     ]
     assert after.first("OBX").text(3, 2) == "Glucose [Moles/Volume] S\u00e9rum/Plasma ; Num\u00e9rique"
-    untouched = [(mine.line(), other.line()) for mine, other in zip(message.segments(), after.segments(), strict=True)
-                 if mine.index not in (2, 5)]
+    untouched = [
+        (mine.line(), other.line())
+        for mine, other in zip(message.segments(), after.segments(), strict=True)
+        if mine.index not in (2, 5)
+    ]
     assert all(before == now for before, now in untouched)
     assert found.rewrite("local-to-loinc")(header("ORU^R01"), Site()) == header("ORU^R01").raw

@@ -12,29 +12,45 @@ from hub.formats.ts import Precision, parse_ts
 PARIS = ZoneInfo("Europe/Paris")
 
 
-@pytest.mark.parametrize(("text", "precision", "date", "when"), [
-    ("2026", "YEAR", "2026", "2026"),
-    ("202603", "MONTH", "2026-03", "2026-03"),
-    ("20260302", "DAY", "2026-03-02", "2026-03-02"),
-    ("2026030210", "HOUR", "2026-03-02", "2026-03-02T10:00:00+01:00"),
-    ("202603021015", "MINUTE", "2026-03-02", "2026-03-02T10:15:00+01:00"),
-    ("20260302101500", "SECOND", "2026-03-02", "2026-03-02T10:15:00+01:00"),
-    ("20260702101500", "SECOND", "2026-07-02", "2026-07-02T10:15:00+02:00"),
-    ("20260302101500.5", "FRACTION", "2026-03-02", "2026-03-02T10:15:00.5+01:00"),
-    ("20260302101500.1234", "FRACTION", "2026-03-02", "2026-03-02T10:15:00.1234+01:00"),
-    ("20260302101500-0330", "SECOND", "2026-03-02", "2026-03-02T10:15:00-03:30"),
-    ("202603021015+0400", "MINUTE", "2026-03-02", "2026-03-02T10:15:00+04:00"),
-])
+@pytest.mark.parametrize(
+    ("text", "precision", "date", "when"),
+    [
+        ("2026", "YEAR", "2026", "2026"),
+        ("202603", "MONTH", "2026-03", "2026-03"),
+        ("20260302", "DAY", "2026-03-02", "2026-03-02"),
+        ("2026030210", "HOUR", "2026-03-02", "2026-03-02T10:00:00+01:00"),
+        ("202603021015", "MINUTE", "2026-03-02", "2026-03-02T10:15:00+01:00"),
+        ("20260302101500", "SECOND", "2026-03-02", "2026-03-02T10:15:00+01:00"),
+        ("20260702101500", "SECOND", "2026-07-02", "2026-07-02T10:15:00+02:00"),
+        ("20260302101500.5", "FRACTION", "2026-03-02", "2026-03-02T10:15:00.5+01:00"),
+        ("20260302101500.1234", "FRACTION", "2026-03-02", "2026-03-02T10:15:00.1234+01:00"),
+        ("20260302101500-0330", "SECOND", "2026-03-02", "2026-03-02T10:15:00-03:30"),
+        ("202603021015+0400", "MINUTE", "2026-03-02", "2026-03-02T10:15:00+04:00"),
+    ],
+)
 def test_precision_is_kept(text, precision, date, when):
     ts = parse_ts(text, PARIS)
     assert (ts.precision.name, ts.fhir_date(), ts.fhir_datetime()) == (precision, date, when)
     assert ts.is_valid and not ts.problem
 
 
-@pytest.mark.parametrize("text", [
-    "20261301", "20260230", "2026030225", "202603021061", "20260302101560", "abc", "2026-03-02", "202", "20260302101500+9900",
-    "2026030210150", "00010101", "２０２６",
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "20261301",
+        "20260230",
+        "2026030225",
+        "202603021061",
+        "20260302101560",
+        "abc",
+        "2026-03-02",
+        "202",
+        "20260302101500+9900",
+        "2026030210150",
+        "00010101",
+        "２０２６",
+    ],
+)
 def test_what_is_no_time_stamp_says_nothing(text):
     ts = parse_ts(text, PARIS)
     assert (ts.instant, ts.micros, ts.problem, ts.fhir_datetime(), ts.fhir_instant()) == (None, 0, "TS_INVALID", "", "")
@@ -63,7 +79,7 @@ def test_a_day_as_an_instant_is_its_local_midnight():
     assert parse_ts("202603", PARIS).fhir_instant() == ""
 
 
-@given(st.text("0123456789.+-Z: é\"", max_size=30))
+@given(st.text('0123456789.+-Z: é"', max_size=30))
 def test_never_raises(text):
     ts = parse_ts(text, PARIS)
     assert (ts.instant is None) == (ts.precision is Precision.NONE)
@@ -75,7 +91,7 @@ def test_never_raises(text):
 def test_an_offset_gives_back_the_same_instant(when):
     local = when.astimezone(PARIS).replace(microsecond=0)
     if local.utcoffset() % timedelta(minutes=1):
-        return                                            # Paris had odd seconds until 1911; HL7 cannot write them
+        return  # Paris had odd seconds until 1911; HL7 cannot write them
     ts = parse_ts(local.strftime("%Y%m%d%H%M%S%z"), PARIS)
     assert ts.instant == local
     assert datetime.fromisoformat(ts.fhir_datetime()) == local

@@ -38,12 +38,13 @@ def test_vector(case):
 def test_vector_byte_by_byte(case):
     stream = b"".join(bytes.fromhex(chunk) for chunk in case["chunks"])
     limits = (case.get("max_bytes", 64), case.get("max_stray_bytes", 16))
-    assert [shown(event) for event in decode([stream[i:i + 1] for i in range(len(stream))], *limits)] == case["events"]
+    assert [shown(event) for event in decode([stream[i : i + 1] for i in range(len(stream))], *limits)] == case["events"]
 
 
 # Streams rich in the bytes that matter, and streams of anything.
-pieces = st.sampled_from([b"\x0b", b"\x1c", b"\r", b"\n", b"\x1c\r", b"\x1c\x0b", b"\x0bMSH", b"MSH|", b"A", b"BB",
-                          b"\x0bMSH|x\x1c\r"])
+pieces = st.sampled_from(
+    [b"\x0b", b"\x1c", b"\r", b"\n", b"\x1c\r", b"\x1c\x0b", b"\x0bMSH", b"MSH|", b"A", b"BB", b"\x0bMSH|x\x1c\r"]
+)
 streams = st.lists(pieces, max_size=40).map(b"".join) | st.binary(max_size=200)
 
 
@@ -54,7 +55,7 @@ def test_events_do_not_depend_on_the_cuts(stream, cuts, max_bytes, max_stray_byt
     chunks = [stream[a:b] for a, b in itertools.pairwise(places)]
     whole = decode([stream], max_bytes, max_stray_bytes)
     assert decode(chunks, max_bytes, max_stray_bytes) == whole
-    assert decode([stream[i:i + 1] for i in range(len(stream))], max_bytes, max_stray_bytes) == whole
+    assert decode([stream[i : i + 1] for i in range(len(stream))], max_bytes, max_stray_bytes) == whole
 
 
 @given(st.lists(streams, max_size=8), st.integers(1, 40))
@@ -121,7 +122,7 @@ def seconds_to_decode(chunks: list[bytes], max_bytes: int = 80 << 20) -> tuple[f
 
 
 def in_chunks(stream: bytes, size: int) -> list[bytes]:
-    return [stream[i:i + size] for i in range(0, len(stream), size)]
+    return [stream[i : i + size] for i in range(0, len(stream), size)]
 
 
 @pytest.mark.parametrize("filler", [b"A", b"\x1c", b"\x1cA", b"\x0b"], ids=["text", "only FS", "half FS", "only VT"])
@@ -132,8 +133,11 @@ def test_a_large_message_in_pieces_is_scanned_once(filler):
     assert seconds < 3
 
 
-@pytest.mark.parametrize("unit", [b"\x0bA\x1cB\x1c\x0b", b"\x1cA", b"\x0b\x1c\r", b"A\x0b\x1c\r", b"\x0bx\x1cy\x1c\r"],
-                         ids=["no CR", "FS between", "empty blocks", "stray and block", "FS in data"])
+@pytest.mark.parametrize(
+    "unit",
+    [b"\x0bA\x1cB\x1c\x0b", b"\x1cA", b"\x0b\x1c\r", b"A\x0b\x1c\r", b"\x0bx\x1cy\x1c\r"],
+    ids=["no CR", "FS between", "empty blocks", "stray and block", "FS in data"],
+)
 def test_hostile_chunks_take_linear_time(unit):
     stream = unit * ((1 << 20) // len(unit))
     seconds, _ = seconds_to_decode(in_chunks(stream, 1 << 20))

@@ -27,7 +27,7 @@ def test_a_new_database_has_exactly_the_schema(tmp_path):
     engine = create_engine(f"sqlite:///{plain}")
     metadata.create_all(engine)
     engine.dispose()
-    assert _objects(database) == _objects(plain)      # partial indexes and WITHOUT ROWID too, which alembic does not compare
+    assert _objects(database) == _objects(plain)  # partial indexes and WITHOUT ROWID too, which alembic does not compare
 
 
 def _objects(path):

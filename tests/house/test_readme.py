@@ -32,7 +32,9 @@ def test_the_tour(tmp_path):
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m hub.app.cli "$@"\n')
     command.chmod(0o755)
     env = {**os.environ, "PATH": f"{command.parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "COLUMNS": "150"}
-    done = subprocess.run(["bash", "-e", "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(
+        ["bash", "-e", "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=100, check=False
+    )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
     said = dict(zip("123456", re.split(r"== end of block \d\n", done.stdout), strict=False))
     assert "record" in said["1"]

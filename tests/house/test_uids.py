@@ -36,7 +36,7 @@ def test_numbers_only_grow_even_when_the_clock_steps_back(clock):
 def test_a_restart_goes_on_after_the_last_number():
     first = UidMaker(lambda: 5_000)
     last = max(first.next() for _ in range(10))
-    again = UidMaker(lambda: 1_000, after=last)       # the clock went back over the restart
+    again = UidMaker(lambda: 1_000, after=last)  # the clock went back over the restart
     assert again.next() > last
 
 
@@ -51,5 +51,5 @@ def test_the_milliseconds_can_be_read():
 
 @pytest.mark.parametrize("text", ["", "x", "0192f3a4-0000-4000-8000-000000000000", str(uuid.UUID(int=0)), "g" * 36])
 def test_other_uuids_are_not_ours(text):
-    with pytest.raises(ValueError, match="uid|invalid literal"):
+    with pytest.raises(ValueError, match=r"uid|invalid literal"):
         uid_number(text)

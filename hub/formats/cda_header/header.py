@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from hub.model.identifiers import InsMatricule, is_oid
 
-Id = tuple[str, str]             # (root, extension); the extension may be empty
+Id = tuple[str, str]  # (root, extension); the extension may be empty
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -93,8 +93,12 @@ class CdaHeader:
     def has_all_traits(self) -> bool:
         """Whether the five traits are there that an INS must come with."""
         return bool(
-            self.birth_name and self.first_given_name and self.birth_given_names
-            and self.birth_time and self.sex and self.birth_place_code
+            self.birth_name
+            and self.first_given_name
+            and self.birth_given_names
+            and self.birth_time
+            and self.sex
+            and self.birth_place_code
         )
 
 

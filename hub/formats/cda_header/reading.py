@@ -17,7 +17,7 @@ from hub.model.refusals import Unreadable
 
 MAX_BYTES = 64 << 20
 MAX_HEADER_BYTES = 2 << 20
-MAX_TAGS = 1_000_000          # the parser keeps every name it ever saw
+MAX_TAGS = 1_000_000  # the parser keeps every name it ever saw
 
 _V3 = "{urn:hl7-org:v3}"
 _DOCUMENT = f"{_V3}ClinicalDocument"
@@ -26,10 +26,7 @@ _TEXT = f"{_V3}text"
 _STYLESHEETS = frozenset({"{http://www.w3.org/1999/XSL/Transform}stylesheet", "{http://www.w3.org/1999/XSL/Transform}transform"})
 _FRENCH_MODELS = "1.2.250.1.213.1.1.1."
 _GENERIC_TEMPLATES = frozenset({"2.16.840.1.113883.2.8.2.1", "1.2.250.1.213.1.1.1.1"})
-_N1_FORMATS = {
-    "application/pdf": "urn:ihe:iti:xds-sd:pdf:2008",
-    "text/plain": "urn:ihe:iti:xds-sd:text:2008",
-}
+_N1_FORMATS = {"application/pdf": "urn:ihe:iti:xds-sd:pdf:2008", "text/plain": "urn:ihe:iti:xds-sd:text:2008"}
 _CHUNK_BYTES = 16384
 
 
@@ -99,7 +96,7 @@ class _Guard:
 def _document(xml: bytes) -> tuple[etree._Element, str, str]:
     """The ClinicalDocument with its children before the body, the kind of the body and its media type."""
     parser = etree.XMLPullParser(
-        events=("start",), tag=(_DOCUMENT, *_BODIES, _TEXT), resolve_entities=False, no_network=True, load_dtd=False,
+        events=("start",), tag=(_DOCUMENT, *_BODIES, _TEXT), resolve_entities=False, no_network=True, load_dtd=False
     )
     document = body = None
     for element in _starts(parser, xml):
@@ -168,9 +165,7 @@ def _header(document: etree._Element, body_kind: str, media_type: str) -> CdaHea
         encounter_ids=_ids(encounter, "id"),
         event_start=event_start,
         event_stop=event_stop,
-        practice_setting=_value(
-            event, "performer/assignedEntity/representedOrganization/standardIndustryClassCode", "code",
-        ),
+        practice_setting=_value(event, "performer/assignedEntity/representedOrganization/standardIndustryClassCode", "code"),
         facility_type=_value(encounter, "location/healthCareFacility/code", "code"),
         body_kind=body_kind,
         media_type=media_type,

@@ -38,7 +38,15 @@ def acknowledgement(
     codec = "utf-8" if request is None else request.charset
     if request is None:
         header = (
-            *_own_header(site, codec), b"", b"", timestamp(at, site.timezone), b"", b"ACK", control_id.encode(), b"P", b"2.5",
+            *_own_header(site, codec),
+            b"",
+            b"",
+            timestamp(at, site.timezone),
+            b"",
+            b"ACK",
+            control_id.encode(),
+            b"P",
+            b"2.5",
         )
         charset, answered = name_of(codec), b""
     else:
@@ -46,8 +54,16 @@ def acknowledgement(
         written = request.header if request.separators is STANDARD else _Rewritten(request)
         answered = written(10)
         header = (
-            written(5) or app, written(6) or organisation, written(3), written(4), timestamp(at, site.timezone), b"",
-            _kind(request.type), control_id.encode(), written(11) or b"P", written(12) or b"2.5",
+            written(5) or app,
+            written(6) or organisation,
+            written(3),
+            written(4),
+            timestamp(at, site.timezone),
+            b"",
+            _kind(request.type),
+            control_id.encode(),
+            written(11) or b"P",
+            written(12) or b"2.5",
         )
         charset = written(18) or b"UNICODE UTF-8"
     ack = b"MSH|^~\\&|%b|||||FRA|%b\rMSA|%b|%b\r" % (b"|".join(header), charset, code.encode(), answered)
@@ -116,8 +132,11 @@ def _err(refusal: MessageRefused | None, application_error: tuple[str, str] | No
     location = _erl(refusal.at) if refusal is not None else b""
     label = CONDITIONS_0357.get(condition, CONDITIONS_0357["207"])
     fields = [
-        b"ERR", b"", location,
-        b"%b^%b^messageErrorCondition" % (escape(condition, STANDARD, codec), escape(label, STANDARD, codec)), b"E",
+        b"ERR",
+        b"",
+        location,
+        b"%b^%b^messageErrorCondition" % (escape(condition, STANDARD, codec), escape(label, STANDARD, codec)),
+        b"E",
     ]
     sentence = "" if refusal is None else " ".join(refusal.sentence.split())
     if application_error is not None or sentence:

@@ -5,19 +5,54 @@ from __future__ import annotations
 import unicodedata
 
 _CODECS = {
-    b"UNICODE UTF-8": "utf-8", b"UTF-8": "utf-8", b"UTF8": "utf-8", b"UNICODE": "utf-8", b"UNICODE UTF8": "utf-8",
-    b"8859/1": "iso8859-1", b"8859-1": "iso8859-1", b"ISO-8859-1": "iso8859-1", b"ISO8859-1": "iso8859-1",
-    b"8859/15": "iso8859-15", b"8859-15": "iso8859-15", b"ISO-8859-15": "iso8859-15", b"ISO8859-15": "iso8859-15",
-    b"WINDOWS-1252": "cp1252", b"CP1252": "cp1252",
-    b"ASCII": "ascii", b"US-ASCII": "ascii", b"ISO IR6": "ascii",
+    b"UNICODE UTF-8": "utf-8",
+    b"UTF-8": "utf-8",
+    b"UTF8": "utf-8",
+    b"UNICODE": "utf-8",
+    b"UNICODE UTF8": "utf-8",
+    b"8859/1": "iso8859-1",
+    b"8859-1": "iso8859-1",
+    b"ISO-8859-1": "iso8859-1",
+    b"ISO8859-1": "iso8859-1",
+    b"8859/15": "iso8859-15",
+    b"8859-15": "iso8859-15",
+    b"ISO-8859-15": "iso8859-15",
+    b"ISO8859-15": "iso8859-15",
+    b"WINDOWS-1252": "cp1252",
+    b"CP1252": "cp1252",
+    b"ASCII": "ascii",
+    b"US-ASCII": "ascii",
+    b"ISO IR6": "ascii",
 }
 _NAMES = {
-    "utf-8": b"UNICODE UTF-8", "iso8859-1": b"8859/1", "iso8859-15": b"8859/15", "ascii": b"ASCII", "cp1252": b"WINDOWS-1252",
+    "utf-8": b"UNICODE UTF-8",
+    "iso8859-1": b"8859/1",
+    "iso8859-15": b"8859/15",
+    "ascii": b"ASCII",
+    "cp1252": b"WINDOWS-1252",
 }
-_PLAIN = str.maketrans({
-    "’": "'", "‘": "'", "“": '"', "”": '"', "«": '"', "»": '"', "–": "-", "—": "-", "…": "...", "œ": "oe", "Œ": "OE",
-    "æ": "ae", "Æ": "AE", "€": "EUR", "\u00a0": " ", "\u202f": " ", "•": "-", "™": "(TM)",
-})
+_PLAIN = str.maketrans(
+    {
+        "’": "'",
+        "‘": "'",
+        "“": '"',
+        "”": '"',
+        "«": '"',
+        "»": '"',
+        "–": "-",
+        "—": "-",
+        "…": "...",
+        "œ": "oe",
+        "Œ": "OE",
+        "æ": "ae",
+        "Æ": "AE",
+        "€": "EUR",
+        "\u00a0": " ",
+        "\u202f": " ",
+        "•": "-",
+        "™": "(TM)",
+    }
+)
 
 
 def codec_of(msh_18: bytes) -> str | None:

@@ -39,8 +39,11 @@ def escape(text: str, separators: Separators = STANDARD, codec: str = "utf-8") -
 def _writing(separators: Separators) -> tuple[tuple[bytes, bytes], ...]:
     mark = separators.escape
     named = (
-        (mark, b"E"), (separators.field, b"F"), (separators.component, b"S"),
-        (separators.subcomponent, b"T"), (separators.repetition, b"R"),
+        (mark, b"E"),
+        (separators.field, b"F"),
+        (separators.component, b"S"),
+        (separators.subcomponent, b"T"),
+        (separators.repetition, b"R"),
         *((bytes([control]), name) for control, name in _CONTROLS.items()),
     )
     return tuple((character, mark + name + mark if mark else b" ") for character, name in named if character)
@@ -51,8 +54,14 @@ def _reading(separators: Separators) -> tuple[re.Pattern[bytes], Callable[[re.Ma
     mark = re.escape(separators.escape)
     pattern = re.compile(mark + rb"([EFSTRHN]|\.br|X(?:[0-9A-Fa-f]{2})+)" + mark)
     meanings = {
-        b"E": separators.escape, b"F": separators.field, b"S": separators.component, b"T": separators.subcomponent,
-        b"R": separators.repetition, b"H": b"", b"N": b"", b".br": b"\n",
+        b"E": separators.escape,
+        b"F": separators.field,
+        b"S": separators.component,
+        b"T": separators.subcomponent,
+        b"R": separators.repetition,
+        b"H": b"",
+        b"N": b"",
+        b".br": b"\n",
     }
 
     def meaning(found: re.Match[bytes]) -> bytes:

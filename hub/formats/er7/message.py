@@ -14,22 +14,21 @@ from hub.formats.er7.separators import STANDARD, Separators, declared, field_sep
 from hub.model.refusals import Unreadable
 
 MAX_SEGMENTS = 100_000
-NAMELESS = "???"             # a line that does not start with a segment's name; what it starts with may be anybody's data
+NAMELESS = "???"  # a line that does not start with a segment's name; what it starts with may be anybody's data
 
-MAX_PROFILES = 8             # repetitions of MSH-21 that are looked at
+MAX_PROFILES = 8  # repetitions of MSH-21 that are looked at
 
 _BOM = b"\xef\xbb\xbf"
 _HEADER_WINDOW_BYTES = 1024
 _LINE_END = re.compile(rb"[\r\n]")
 _HEADERS = frozenset({"MSH", "FHS", "BHS"})
 _LINE_ENDS = (b"\r", b"\n")
-_SMALL_BYTES = 16_384         # a larger message is not copied for being cut
-_USUAL = {
-    name.encode(): name for name in (
-        "MSH SFT UAC EVN PID PD1 NK1 PV1 PV2 ROL DB1 AL1 DG1 PR1 GT1 IN1 IN2 MRG ZBE ZFA ZFP ZFV ZFM ZFD ZFS ORC OBR OBX NTE TQ1 TQ2 PRT TXA "
-        "SPM IPC SCH RGS AIS AIG AIL AIP MSA ERR"
-    ).split()
-}
+_SMALL_BYTES = 16_384  # a larger message is not copied for being cut
+_USUAL_NAMES = """
+MSH SFT UAC EVN PID PD1 NK1 PV1 PV2 ROL DB1 AL1 DG1 PR1 GT1 IN1 IN2 MRG ZBE ZFA ZFP
+ZFV ZFM ZFD ZFS ORC OBR OBX NTE TQ1 TQ2 PRT TXA SPM IPC SCH RGS AIS AIG AIL AIP MSA ERR
+"""
+_USUAL = {name.encode(): name for name in _USUAL_NAMES.split()}
 
 
 class Segment:
@@ -42,12 +41,12 @@ class Segment:
     __slots__ = ("_codec", "_end", "_is_header", "_raw", "_separators", "_starts", "index", "name", "occurrence")
 
     def __init__(  # noqa: PLR0917 - made once a line, and keywords cost
-        self, raw: bytes, start: int, end: int, separators: Separators, codec: str, name: str, index: int, occurrence: int,
+        self, raw: bytes, start: int, end: int, separators: Separators, codec: str, name: str, index: int, occurrence: int
     ) -> None:
         self._raw, self._end, self._separators, self._codec = raw, end, separators, codec
         self.name, self.index, self.occurrence = name, index, occurrence
         self._is_header = name in _HEADERS
-        self._starts = [start]   # where fields start, as far as somebody asked; past the last one: end + a separator
+        self._starts = [start]  # where fields start, as far as somebody asked; past the last one: end + a separator
 
     def at(self, field: int | None = None, component: int | None = None) -> str:
         """The place in words: `PID-3`, `OBX[2]-5.1`."""
@@ -154,15 +153,29 @@ class Message:
     """
 
     __slots__ = (
-        "_by_name", "_header", "_segments", "_start", "charset", "charset_unknown", "control_id", "processing_id", "profiles",
-        "raw", "sending_app", "separators", "structure", "type", "version", "views",
+        "_by_name",
+        "_header",
+        "_segments",
+        "_start",
+        "charset",
+        "charset_unknown",
+        "control_id",
+        "processing_id",
+        "profiles",
+        "raw",
+        "sending_app",
+        "separators",
+        "structure",
+        "type",
+        "version",
+        "views",
     )
 
     def __init__(self, raw: bytes, start: int, end: int, separators: Separators, default_charset: str) -> None:
         self.raw, self.separators, self._start = raw, separators, start
         self._segments: tuple[Segment, ...] | None = None
         self._by_name: dict[str, tuple[Segment, ...]] = {}
-        self.views: dict[str, object] = {}       # what readers made of this message and may want again
+        self.views: dict[str, object] = {}  # what readers made of this message and may want again
         line = raw[start:end]
         header = line.split(separators.field, 21)
         if len(header) < 21:
@@ -170,7 +183,7 @@ class Message:
         self._header = header
         self.charset, self.charset_unknown = _charset(header[17], separators, default_charset)
 
-        escape, component = separators.escape, separators.component or b"\r"   # no header holds a CR: nothing is split
+        escape, component = separators.escape, separators.component or b"\r"  # no header holds a CR: nothing is split
         escaped = bool(escape) and line.find(escape, line.find(header[1]) + len(header[1])) >= 0
         text: Callable[[bytes], str] = bytes.decode if line.isascii() and not escaped else self._leaf
         kind, _, rest = header[8].partition(component)
@@ -218,7 +231,7 @@ class Message:
         line_end, separator = self._line_end(), self.separators.field
         place = self.raw.find(b"%b%b%b" % (line_end, name.encode(), separator), self._start)
         if place < 0:
-            return self.first(name)      # after CR LF, or there is none
+            return self.first(name)  # after CR LF, or there is none
         end = self.raw.find(line_end, place + 1)
         return Segment(self.raw, place + 1, len(self.raw) if end < 0 else end, self.separators, self.charset, name, -1, 1)
 

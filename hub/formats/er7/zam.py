@@ -62,11 +62,30 @@ def zam(
 
     receipt = text(original_control_id)
     lines = [
-        b"|".join((
-            b"MSH|^~\\&", text(site.name), text(site.organisation), text(receiving_app), text(receiving_facility),
-            timestamp(at, site.timezone), b"", b"ZAM^%b^ZAM_Z01" % kind.encode(), text(control_id), text(processing_id), b"2.6",
-            b"", b"", b"", b"", b"FRA", name_of(charset), b"", b"", b"2.1^CISIS_CDA_HL7_V2",
-        )),
+        b"|".join(
+            (
+                b"MSH|^~\\&",
+                text(site.name),
+                text(site.organisation),
+                text(receiving_app),
+                text(receiving_facility),
+                timestamp(at, site.timezone),
+                b"",
+                b"ZAM^%b^ZAM_Z01" % kind.encode(),
+                text(control_id),
+                text(processing_id),
+                b"2.6",
+                b"",
+                b"",
+                b"",
+                b"",
+                b"FRA",
+                name_of(charset),
+                b"",
+                b"",
+                b"2.1^CISIS_CDA_HL7_V2",
+            )
+        ),
         b"EVN||" + timestamp(event_at, site.timezone),
         b"OBX|1|CWE|%b|%b|%b^^expandedYes-NoIndicator||||||F" % (coded(_STATUS[kind]), receipt, b"Y" if positive else b"N"),
     ]

@@ -21,5 +21,5 @@ def render(request: Request, problem: Problem) -> Response:
     words = words_of(request)
     sentence = words(f"problem.{problem.code}") if words.has(f"problem.{problem.code}") else problem.sentence
     return page(
-        request, "problem.html", status=problem.status, headers=problem.headers, words=words, problem=problem, sentence=sentence,
+        request, "problem.html", status=problem.status, headers=problem.headers, words=words, problem=problem, sentence=sentence
     )

@@ -50,9 +50,7 @@ def counts_by_state(tx: Transaction) -> dict[str, int]:
     """Unfinished messages by state, each counted to just above the cap; reads the small index of unfinished ones."""
     counted = {}
     for state in ("RECEIVED", "ROUTED", "PARTIAL", "REFUSED", "SET_ASIDE", "NO_ROUTE", "DISCARDED"):
-        row = tx.row(
-            "SELECT count(*) FROM (SELECT 1 FROM message WHERE state = ? AND state <> 'DONE' LIMIT ?) t", state, CAP + 1,
-        )
+        row = tx.row("SELECT count(*) FROM (SELECT 1 FROM message WHERE state = ? AND state <> 'DONE' LIMIT ?) t", state, CAP + 1)
         counted[state] = int(row[0]) if row else 0
     return counted
 
@@ -80,14 +78,14 @@ def waiting(tx: Transaction) -> list[Json]:
         CAP + 1,
     ):
         kind = destination.partition(":")[0]
-        entry = found.setdefault(kind, {
-            "destination": kind, "count": 0, "states": {}, "oldest": oldest, "held": 0, "lanes": 0, "why": "",
-        })
+        entry = found.setdefault(
+            kind, {"destination": kind, "count": 0, "states": {}, "oldest": oldest, "held": 0, "lanes": 0, "why": ""}
+        )
         entry["count"] += n
         entry["states"][state] = entry["states"].get(state, 0) + n
         entry["oldest"] = min(entry["oldest"], oldest)
     for destination, reason, lanes in tx.rows(
-        "SELECT destination, blocked_reason, count(*) FROM lane GROUP BY destination, blocked_reason",
+        "SELECT destination, blocked_reason, count(*) FROM lane GROUP BY destination, blocked_reason"
     ):
         lane_of = found.get(destination.partition(":")[0])
         if lane_of is not None:
@@ -122,7 +120,7 @@ def peer_answers(tx: Transaction, message: Json, at_most: int = 40) -> dict[tupl
     answers = {}
     for delivery in message["deliveries"]:
         attempts = delivery["attempt_list"]
-        for attempt in attempts if len(attempts) <= at_most else attempts[:5] + attempts[-at_most + 5:]:
+        for attempt in attempts if len(attempts) <= at_most else attempts[:5] + attempts[-at_most + 5 :]:
             if attempt["answer_size"]:
                 answers[delivery["id"], attempt["n"]] = queries.attempt_answer(tx, delivery["id"], attempt["n"])
     return answers
@@ -136,7 +134,8 @@ def behind_in_lane(tx: Transaction, message: Json) -> dict[str, int]:
             row = tx.row(
                 "SELECT count(*) FROM (SELECT 1 FROM delivery WHERE lane = ? AND id < ? "
                 "AND state IN ('QUEUED','WAITING','SENDING','UNSURE') LIMIT 1000) t",
-                delivery["lane"], uid_number(delivery["id"]),
+                delivery["lane"],
+                uid_number(delivery["id"]),
             )
             waits[delivery["id"]] = int(row[0]) if row else 0
     return waits
@@ -153,10 +152,14 @@ def find_anything(tx: Transaction, text: str) -> Json | None:
             return {"message": uid_text(row[0])}
     except ValueError:
         pass
-    patients = {row[0] for row in tx.rows(
-        "SELECT DISTINCT r.patient_id FROM token_index t JOIN resource r ON r.id = t.resource_id "
-        "WHERE t.param IN ('Patient.identifier', 'Encounter.identifier') AND t.value = ?", text,
-    )}
+    patients = {
+        row[0]
+        for row in tx.rows(
+            "SELECT DISTINCT r.patient_id FROM token_index t JOIN resource r ON r.id = t.resource_id "
+            "WHERE t.param IN ('Patient.identifier', 'Encounter.identifier') AND t.value = ?",
+            text,
+        )
+    }
     if len(patients) == 1:
         return {"patient": uid_text(patients.pop())}
     if queries.find_messages(tx, queries.MessageFilter(control_id=text, limit=1))["items"]:

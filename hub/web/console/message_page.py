@@ -52,21 +52,43 @@ async def _page(request: Request, session: Session, uid: str, *, error: str = ""
         newer, older = ledger_view.neighbours(tx, number)
         patients = ledger_view.masked_patients(tx, {message["patient"]} if message["patient"] else set())
         return {
-            "message": message, "body": body, "newer": newer, "older": older, "ipp": patients.get(message["patient"] or "", ""),
-            "answers": ledger_view.peer_answers(tx, message), "behind": ledger_view.behind_in_lane(tx, message),
+            "message": message,
+            "body": body,
+            "newer": newer,
+            "older": older,
+            "ipp": patients.get(message["patient"] or "", ""),
+            "answers": ledger_view.peer_answers(tx, message),
+            "behind": ledger_view.behind_in_lane(tx, message),
         }
 
     seen = await services.store.read(look)
     message, words = seen["message"], words_of(request)
-    await trail_of(request).note(audit_entry(
-        session.principal, "message.view", f"message/{uid}", masked=not revealed_min,
-        patient_id=uid_number(message["patient"]) if message["patient"] else None,
-    ))
+    await trail_of(request).note(
+        audit_entry(
+            session.principal,
+            "message.view",
+            f"message/{uid}",
+            masked=not revealed_min,
+            patient_id=uid_number(message["patient"]) if message["patient"] else None,
+        )
+    )
     return page(
-        request, "message.html", status=status, words=words, session=session, here="messages", now=services.store.now_us(),
+        request,
+        "message.html",
+        status=status,
+        words=words,
+        session=session,
+        here="messages",
+        now=services.store.now_us(),
         **await asyncio.to_thread(_told, message, seen, words, revealed=bool(revealed_min)),
-        newer=seen["newer"], older=seen["older"], ipp=seen["ipp"], revealed_min=revealed_min, error=error,
-        form=_open_form(request, session, message), done=_done(request), message_acts=states.message_acts(message),
+        newer=seen["newer"],
+        older=seen["older"],
+        ipp=seen["ipp"],
+        revealed_min=revealed_min,
+        error=error,
+        form=_open_form(request, session, message),
+        done=_done(request),
+        message_acts=states.message_acts(message),
     )
 
 
@@ -105,8 +127,11 @@ def _told(message: dict[str, Any], seen: dict[str, Any], words: Words, *, reveal
             attempt["answer"] = _answer(seen["answers"].get((delivery["id"], attempt["n"]), b""), revealed=revealed)
     body = seen["body"]
     return {
-        "message": message, "shown_state": states.shown_state(message), "sentence": story.sentence(message, words),
-        "story": story.tell(message, words), "received": story.microseconds(message["received_at"]),
+        "message": message,
+        "shown_state": states.shown_state(message),
+        "sentence": story.sentence(message, words),
+        "story": story.tell(message, words),
+        "received": story.microseconds(message["received_at"]),
         "kind": words(f"type.{message['type']}") if words.has(f"type.{message['type']}") else "",
         "segments": segments.view(body, message["charset"], revealed=revealed) if body is not None else None,
         "pruned": body is None,
@@ -136,18 +161,24 @@ def _open_form(request: Request, session: Session, message: dict[str, Any]) -> d
         return None
     target = next((d for d in message["deliveries"] if d["id"] == request.query_params.get("delivery")), None)
     allowed = {
-        "replay": "replay" in states.message_acts(message), "discard": "discard" in states.message_acts(message),
-        "reveal": not session.principal.masked, "retry": bool(target and "retry" in target["acts"]),
+        "replay": "replay" in states.message_acts(message),
+        "discard": "discard" in states.message_acts(message),
+        "reveal": not session.principal.masked,
+        "retry": bool(target and "retry" in target["acts"]),
         "skip": bool(target and "skip" in target["acts"]),
     }[name]
     if not allowed:
         return None
     return {
-        "name": name, "key": session.new_form(), "delivery": target,
+        "name": name,
+        "key": session.new_form(),
+        "delivery": target,
         "destinations": [
             {"key": delivery["id"], "name": delivery["name"], "leaves": states.leaves_the_house(delivery["destination"])}
             for delivery in {one["destination"]: one for one in message["deliveries"]}.values()
-        ] if name == "replay" else [],
+        ]
+        if name == "replay"
+        else [],
     }
 
 
@@ -190,15 +221,26 @@ async def message_act(request: Request, session: Operator, uid: MessageId, name:
 
 
 async def _do(
-    request: Request, session: Session, message: dict[str, Any], name: str, *, delivery: str, destinations: Sequence[str],
+    request: Request,
+    session: Session,
+    message: dict[str, Any],
+    name: str,
+    *,
+    delivery: str,
+    destinations: Sequence[str],
     reason: str,
 ) -> None:
     operations, uid = services_of(request).operations, message["id"]
     if name == "replay":
         shown = [states.shown_destination(destination) for destination in destinations]
         await act(
-            request, session.principal, "message.replay", f"message/{uid}", lambda: operations.replay(uid, destinations),
-            destinations=shown, reason=reason,
+            request,
+            session.principal,
+            "message.replay",
+            f"message/{uid}",
+            lambda: operations.replay(uid, destinations),
+            destinations=shown,
+            reason=reason,
         )
     elif name == "discard":
         await act(request, session.principal, "message.discard", f"message/{uid}", lambda: operations.discard(uid), reason=reason)
@@ -212,10 +254,15 @@ async def _do(
 async def _reveal(request: Request, session: Session, message: dict[str, Any], number: int, reason: str) -> Response:
     if session.principal.masked:
         raise Problem(403, "MaskedToken", "A masked token cannot see values.")
-    await trail_of(request).note(audit_entry(
-        session.principal, "message.reveal", f"message/{message['id']}", reason=reason,
-        patient_id=uid_number(message["patient"]) if message["patient"] else None,
-    ))
+    await trail_of(request).note(
+        audit_entry(
+            session.principal,
+            "message.reveal",
+            f"message/{message['id']}",
+            reason=reason,
+            patient_id=uid_number(message["patient"]) if message["patient"] else None,
+        )
+    )
     sessions_of(request).reveal(session, number)
     return RedirectResponse(f"/console/messages/{message['id']}#segments", 303)
 
@@ -229,12 +276,14 @@ async def download(request: Request, session: Operator, uid: MessageId) -> Respo
     if not sessions_of(request).minutes_revealed(session, number):
         raise Problem(403, "RevealFirst", "Ask for the values first, with a reason.")
     body, patient_id = await services_of(request).store.read(lambda tx: kept_body(tx, number))
-    await trail_of(request).note(audit_entry(
-        session.principal, "message.body", f"message/{uid}", patient_id=patient_id, bytes=len(body),
-    ))
-    return Response(body, media_type="application/octet-stream", headers=BODY_HEADERS | {
-        "Content-Disposition": f'attachment; filename="{uid}.hl7"',
-    })
+    await trail_of(request).note(
+        audit_entry(session.principal, "message.body", f"message/{uid}", patient_id=patient_id, bytes=len(body))
+    )
+    return Response(
+        body,
+        media_type="application/octet-stream",
+        headers=BODY_HEADERS | {"Content-Disposition": f'attachment; filename="{uid}.hl7"'},
+    )
 
 
 def _back(uid: str, done: str) -> Response:

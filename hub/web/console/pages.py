@@ -135,9 +135,12 @@ async def home(request: Request, session: Operator) -> Response:
 
     def look(tx: Transaction) -> dict[str, Any]:
         return {
-            "counts": ledger_view.counts_by_state(tx), "hour": ledger_view.received_since(tx, now - 3_600_000_000),
-            "day": ledger_view.received_since(tx, now - 86_400_000_000), "waiting": ledger_view.waiting(tx),
-            "lanes": ledger_view.stuck_lanes(tx), "recent": ledger_view.page_of_messages(tx, queries.MessageFilter(limit=8)),
+            "counts": ledger_view.counts_by_state(tx),
+            "hour": ledger_view.received_since(tx, now - 3_600_000_000),
+            "day": ledger_view.received_since(tx, now - 86_400_000_000),
+            "waiting": ledger_view.waiting(tx),
+            "lanes": ledger_view.stuck_lanes(tx),
+            "recent": ledger_view.page_of_messages(tx, queries.MessageFilter(limit=8)),
         }
 
     seen = await services.store.read(look)
@@ -147,10 +150,19 @@ async def home(request: Request, session: Operator) -> Response:
         entry["down"] = bool(entry["why"]) and entry["why"] != ledger_view.NOT_CONFIGURED
         entry["unconfigured"] = entry["why"] == ledger_view.NOT_CONFIGURED
         entry["why"] = reason_text(words, entry["why"])
-        entry["shape"] = next((shape for found, shape in (
-            (entry["states"].get("UNSURE"), "doubt"), (entry["held"], "lock"), (entry["down"], "fail"),
-            (entry["states"].get("WAITING"), "wait"),
-        ) if found), "flow")
+        entry["shape"] = next(
+            (
+                shape
+                for found, shape in (
+                    (entry["states"].get("UNSURE"), "doubt"),
+                    (entry["held"], "lock"),
+                    (entry["down"], "fail"),
+                    (entry["states"].get("WAITING"), "wait"),
+                )
+                if found
+            ),
+            "flow",
+        )
     for lane in seen["lanes"]:
         head_at = microseconds(lane["head_at"])
         lane["age"] = words.gap(max(0, now - head_at)) if head_at else ""
@@ -161,7 +173,14 @@ async def home(request: Request, session: Operator) -> Response:
     need = sum(seen["counts"][state] for state in states.NEEDS_A_PERSON)
     held = sum(entry["held"] for entry in seen["waiting"])
     return page(
-        request, "home.html", words=words, session=session, here="home", now=now, need=need, held=held,
+        request,
+        "home.html",
+        words=words,
+        session=session,
+        here="home",
+        now=now,
+        need=need,
+        held=held,
         rows=rows_of(seen["recent"], words),
         **{key: seen[key] for key in ("counts", "hour", "day", "waiting", "lanes")},
     )
@@ -183,11 +202,23 @@ async def list_messages(request: Request, session: Operator) -> Response:
     patient = await _masked_patient(request, wanted.patient_id, chosen)
     without = {name: _url({key: value for key, value in chosen.items() if key != name}) for name in chosen}
     return page(
-        request, "messages.html", words=words, session=session, here="messages", now=services.store.now_us(),
-        rows=rows_of(found, words), counts=counts, sources=sorted({*sources, *([wanted.source] if wanted.source else [])}),
-        chosen=chosen, without=without, patient=patient, first_page=wanted.after is None, newest=newest,
+        request,
+        "messages.html",
+        words=words,
+        session=session,
+        here="messages",
+        now=services.store.now_us(),
+        rows=rows_of(found, words),
+        counts=counts,
+        sources=sorted({*sources, *([wanted.source] if wanted.source else [])}),
+        chosen=chosen,
+        without=without,
+        patient=patient,
+        first_page=wanted.after is None,
+        newest=newest,
         tabs=[("", _url({**chosen, "state": ""})), *((state, _url({**chosen, "state": state})) for state in TAB_STATES)],
-        older=_url({**chosen, "after": found["after"]}) if found["after"] else "", top=_url(chosen),
+        older=_url({**chosen, "after": found["after"]}) if found["after"] else "",
+        top=_url(chosen),
         live=f"/console/messages/new?{urlencode({**chosen, 'last': newest})}",
     )
 
@@ -209,16 +240,21 @@ async def new_messages(request: Request, session: Operator) -> Response:
     new, changed = await services.store.read(look)
     row: Any = environment().get_template("row.html").module
     now = services.store.now_us()
-    return json_response({
-        "new": new, "label": words.plural("list.new_one", new), "at": words.time(now),
-        "rows": {
-            message["id"]: {
-                "state": row.state_cell(words, message), "deliveries": row.deliveries_cell(words, message),
-                "open": message["open"],
-            }
-            for message in rows_of({"items": changed}, words)
-        },
-    })
+    return json_response(
+        {
+            "new": new,
+            "label": words.plural("list.new_one", new),
+            "at": words.time(now),
+            "rows": {
+                message["id"]: {
+                    "state": row.state_cell(words, message),
+                    "deliveries": row.deliveries_cell(words, message),
+                    "open": message["open"],
+                }
+                for message in rows_of({"items": changed}, words)
+            },
+        }
+    )
 
 
 @router.post("/console/search")
@@ -234,9 +270,11 @@ async def search(request: Request, session: Operator) -> Response:
     if "message" in found:
         return RedirectResponse(f"/console/messages/{found['message']}", 303)
     if "patient" in found:
-        await trail_of(request).note(audit_entry(
-            session.principal, "console.search", f"Patient/{found['patient']}", patient_id=uid_number(found["patient"]),
-        ))
+        await trail_of(request).note(
+            audit_entry(
+                session.principal, "console.search", f"Patient/{found['patient']}", patient_id=uid_number(found["patient"])
+            )
+        )
     return RedirectResponse(_url(found), 303)
 
 
@@ -254,8 +292,13 @@ def _filter(request: Request) -> tuple[queries.MessageFilter, dict[str, str]]:
     except ValueError:
         raise Problem(404, "NotFound", "There is no such patient.") from None
     return queries.MessageFilter(
-        state=MessageState(state) if state else None, source=chosen.get("source", ""), type=chosen.get("type", "").upper(),
-        control_id=chosen.get("control_id", ""), patient_id=patient_id, after=int(after) if after else None, limit=PAGE_ROWS,
+        state=MessageState(state) if state else None,
+        source=chosen.get("source", ""),
+        type=chosen.get("type", "").upper(),
+        control_id=chosen.get("control_id", ""),
+        patient_id=patient_id,
+        after=int(after) if after else None,
+        limit=PAGE_ROWS,
         since=services_of(request).store.now_us() - PERIODS_S[since] * 1_000_000 if since else 0,
     ), chosen
 
@@ -278,7 +321,8 @@ def rows_of(found: dict[str, Any], w: Words) -> list[dict[str, Any]]:
     for message in found["items"]:
         error = message["ack"]["error"]
         failing = [
-            delivery for delivery in message["deliveries"]
+            delivery
+            for delivery in message["deliveries"]
             if delivery["state"] not in ("DELIVERED", "CANCELLED") and delivery["last_error"]
         ]
         if error:
@@ -290,14 +334,20 @@ def rows_of(found: dict[str, Any], w: Words) -> list[dict[str, Any]]:
         else:
             reason = ""
         received = microseconds(message["received_at"]) or 0
-        rows.append({
-            **message, "shown_state": states.shown_state(message), "received": received, "reason": reason,
-            "kind": w(f"type.{message['type']}") if w.has(f"type.{message['type']}") else "",
-            "replayed": any(delivery["replay_of"] for delivery in message["deliveries"]),
-            "open": message["state"] in ("RECEIVED", "ROUTED"), "ipp": message.get("ipp", ""),
-            "chips": [
-                {**delivery, "name": states.shown_destination(delivery["destination"])}
-                for delivery in {one["destination"]: one for one in message["deliveries"]}.values()
-            ],
-        })
+        rows.append(
+            {
+                **message,
+                "shown_state": states.shown_state(message),
+                "received": received,
+                "reason": reason,
+                "kind": w(f"type.{message['type']}") if w.has(f"type.{message['type']}") else "",
+                "replayed": any(delivery["replay_of"] for delivery in message["deliveries"]),
+                "open": message["state"] in ("RECEIVED", "ROUTED"),
+                "ipp": message.get("ipp", ""),
+                "chips": [
+                    {**delivery, "name": states.shown_destination(delivery["destination"])}
+                    for delivery in {one["destination"]: one for one in message["deliveries"]}.values()
+                ],
+            }
+        )
     return rows

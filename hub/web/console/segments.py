@@ -31,19 +31,19 @@ class Piece:
 @dataclass(frozen=True, slots=True)
 class FieldView:
     number: int
-    place: str                   # PID-3, PID-3 [2]
-    name: tuple[str, str]        # français, English
+    place: str  # PID-3, PID-3 [2]
+    name: tuple[str, str]  # français, English
     pieces: tuple[Piece, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentView:
     name: str
-    rank: str                    # "2" for the second OBX, empty when there is one
+    rank: str  # "2" for the second OBX, empty when there is one
     title: tuple[str, str]
     summary: str
     fields: tuple[FieldView, ...]
-    line: tuple[Piece, ...]      # the same segment as it was written
+    line: tuple[Piece, ...]  # the same segment as it was written
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def _shortened(line: bytes, charset: str) -> str:
             part if len(part) <= MAX_FIELD else b"^".join(_elided(piece) for piece in part.split(b"^"))
             for part in line.split(separator)
         )
-        line = line[:8 * MAX_FIELD]
+        line = line[: 8 * MAX_FIELD]
     try:
         return line.decode(charset or "utf-8")
     except (UnicodeDecodeError, LookupError):
@@ -157,9 +157,7 @@ def _first_components(pieces: tuple[Piece, ...]) -> list[Piece]:
     return kept
 
 
-def _repetition(
-    name: str, number: int, raw: str, segment: Any, separators: _Separators, *, revealed: bool,
-) -> tuple[Piece, ...]:
+def _repetition(name: str, number: int, raw: str, segment: Any, separators: _Separators, *, revealed: bool) -> tuple[Piece, ...]:
     components = raw.split(separators.component)
     if revealed or raw == '""':
         shown = frozenset(range(1, len(components) + 1))
@@ -209,7 +207,7 @@ def _text(segment: Any, number: int) -> str:
 
 def _readable(pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:
     """Pieces without the runs of separators at both ends."""
-    kept = [piece for n, piece in enumerate(pieces) if piece.kind != "sep" or pieces[n - 1:n] != (piece,)]
+    kept = [piece for n, piece in enumerate(pieces) if piece.kind != "sep" or pieces[n - 1 : n] != (piece,)]
     while kept and kept[-1].kind == "sep":
         kept.pop()
     while kept and kept[0].kind == "sep":

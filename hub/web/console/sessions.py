@@ -160,7 +160,12 @@ def cookie_name(request: Request) -> str:
 
 def set_cookie(request: Request, response: Response, secret: str) -> None:
     response.set_cookie(
-        cookie_name(request), secret, httponly=True, samesite="strict", secure=request.url.scheme == "https", path="/",
+        cookie_name(request),
+        secret,
+        httponly=True,
+        samesite="strict",
+        secure=request.url.scheme == "https",
+        path="/",
         max_age=int(WHOLE_S),
     )
 

@@ -77,10 +77,7 @@ def _arrival(message: Json, w: Words) -> list[Event]:
     handed = w(f"message.ack_{ack['state']}")
     if message["state"] == "REFUSED" or ack["error"]:
         error = ack["error"] or {}
-        events.append(Event(
-            received, "fail", w("message.refused", code=ack["code"]), handed,
-            note=error_text(error),
-        ))
+        events.append(Event(received, "fail", w("message.refused", code=ack["code"]), handed, note=error_text(error)))
     else:
         events.append(Event(received, "aside" if ack["state"] == "LOST" else "ok", w("message.acked", code=ack["code"]), handed))
     routed = microseconds(message["routed_at"])
@@ -110,10 +107,15 @@ def _attempts(delivery: Json, w: Words) -> list[Event]:
         started, ended = microseconds(attempt["started_at"]) or 0, microseconds(attempt["ended_at"]) or 0
         key = f"message.attempt_{attempt['outcome']}"
         key = key if w.has(key) else "message.attempt_other"
-        events.append(Event(
-            ended, _SHAPES.get(attempt["outcome"], "flow"), w(key, destination=name, outcome=attempt["outcome"]),
-            w("message.attempt_n", n=attempt["n"], gap=w.gap(max(0, ended - started))), note=reason_text(w, attempt["error"]),
-        ))
+        events.append(
+            Event(
+                ended,
+                _SHAPES.get(attempt["outcome"], "flow"),
+                w(key, destination=name, outcome=attempt["outcome"]),
+                w("message.attempt_n", n=attempt["n"], gap=w.gap(max(0, ended - started))),
+                note=reason_text(w, attempt["error"]),
+            )
+        )
     return events
 
 
@@ -121,7 +123,8 @@ def _receipts(delivery: Json, w: Words) -> list[Event]:
     name = shown_destination(delivery["destination"])
     return [
         Event(
-            microseconds(receipt["at"]), "ok" if receipt["positive"] else "fail",
+            microseconds(receipt["at"]),
+            "ok" if receipt["positive"] else "fail",
             w("message.receipt_yes" if receipt["positive"] else "message.receipt_no", kind=receipt["kind"], destination=name),
             receipt["code"] or "",
         )

@@ -35,8 +35,13 @@ def free_port() -> int:
 def run(*arguments: object, stdin: str = "") -> subprocess.CompletedProcess:
     """One command to its end."""
     return subprocess.run(
-        [sys.executable, "-m", "hub.app.cli", *map(str, arguments)], text=True, capture_output=True, cwd=ROOT, timeout=60,
-        input=stdin, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        [sys.executable, "-m", "hub.app.cli", *map(str, arguments)],
+        text=True,
+        capture_output=True,
+        cwd=ROOT,
+        timeout=60,
+        input=stdin,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
 
 
@@ -52,7 +57,8 @@ class Installed:
         self.configure()
 
     def configure(self, more: str = "", *, routes: str = '["record", "requested"]', hub: str = "", source: str = "") -> None:
-        self.file.write_text(f"""
+        self.file.write_text(
+            f"""
 [hub]
 data_dir = "data"
 {hub}
@@ -65,7 +71,9 @@ listen = "127.0.0.1:{self.mllp}"
 routes = {routes}
 {source}
 {more}
-""", encoding="utf-8")
+""",
+            encoding="utf-8",
+        )
 
     def cli(self, *arguments: object, **more: object) -> subprocess.CompletedProcess:
         """A command with `--config` of this installation."""
@@ -85,7 +93,10 @@ routes = {routes}
     def start(self) -> None:
         log = (self.folder / "log").open("w+")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "hub.app.cli", "run", "--config", str(self.file)], stderr=log, stdout=log, cwd=ROOT,
+            [sys.executable, "-m", "hub.app.cli", "run", "--config", str(self.file)],
+            stderr=log,
+            stdout=log,
+            cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
         end = time.monotonic() + 30
@@ -115,7 +126,8 @@ routes = {routes}
         """Every file of the data folder and the digest of what it holds."""
         return {
             str(path.relative_to(self.data)): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in sorted(self.data.rglob("*")) if path.is_file()
+            for path in sorted(self.data.rglob("*"))
+            if path.is_file()
         }
 
 

@@ -49,7 +49,11 @@ def test_the_graph_as_json(installed):
         {"when": {"type": "ORU", "event": "R01"}, "says": "type = ORU and event = R01", "to": ["lab-out"], "mapping": None},
     ]
     assert {d["name"]: d["waits"] for d in graph["destinations"]} == {
-        "record": None, "lab-out": None, "dmp": "destination not configured", "mssante:<address>": "destination not configured"}
+        "record": None,
+        "lab-out": None,
+        "dmp": "destination not configured",
+        "mssante:<address>": "destination not configured",
+    }
     assert graph["remarks"] == []
 
 
@@ -112,12 +116,15 @@ def test_the_example_mapping_loads(installed):
     assert installed.cli("check").returncode == 0
 
 
-@pytest.mark.parametrize(("code", "key", "reason"), [
-    ("x = 1\ny = (\n", "line 2", "cannot be imported (SyntaxError): '(' was never closed"),
-    ("\n\nimport no_such_thing\n", "line 3", "cannot be imported (ModuleNotFoundError): No module named 'no_such_thing'"),
-    ("STRUCTURES = [3]\n", "STRUCTURES[1]", "must be (reads(…), structure)"),
-    ("REWRITES = {'shout': 3}\n", "REWRITES", "must be a dict of name: function(message, site)"),
-])
+@pytest.mark.parametrize(
+    ("code", "key", "reason"),
+    [
+        ("x = 1\ny = (\n", "line 2", "cannot be imported (SyntaxError): '(' was never closed"),
+        ("\n\nimport no_such_thing\n", "line 3", "cannot be imported (ModuleNotFoundError): No module named 'no_such_thing'"),
+        ("STRUCTURES = [3]\n", "STRUCTURES[1]", "must be (reads(…), structure)"),
+        ("REWRITES = {'shout': 3}\n", "REWRITES", "must be a dict of name: function(message, site)"),
+    ],
+)
 def test_a_broken_site_module_is_a_mistake_with_its_place(installed, code, key, reason):
     module = with_mapping(installed, code)
     done = installed.cli("check")
@@ -131,7 +138,8 @@ def test_a_route_that_names_no_rewriting_is_a_mistake(installed):
     done = installed.cli("check")
     assert done.returncode == 2
     assert done.stderr == (
-        f"{installed.file}: route[1].mapping: names 'shout', which no mapping module provides (there are: whisper)\n")
+        f"{installed.file}: route[1].mapping: names 'shout', which no mapping module provides (there are: whisper)\n"
+    )
 
 
 def test_files_that_are_no_certificate_are_a_mistake(installed):

@@ -29,12 +29,18 @@ def certificate(not_before: datetime, not_after: datetime) -> tuple[bytes, bytes
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "hub.test")])
     made = (
-        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-        .serial_number(x509.random_serial_number()).not_valid_before(not_before).not_valid_after(not_after)
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(not_before)
+        .not_valid_after(not_after)
         .sign(key, hashes.SHA256())
     )
     return made.public_bytes(serialization.Encoding.PEM), key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
 
 
 def examined(installed) -> tuple[int, dict[str, dict]]:
@@ -219,7 +225,7 @@ def test_a_folder_of_somebody_else(installed):
 # ---- dates of certificates -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("years", [1, 20, 40])       # from 2050 on GeneralizedTime instead of UTCTime
+@pytest.mark.parametrize("years", [1, 20, 40])  # from 2050 on GeneralizedTime instead of UTCTime
 def test_dates_of_a_certificate(years):
     after = NOW.replace(year=NOW.year + years)
     (found,) = validities(certificate(NOW, after)[0])
@@ -244,10 +250,15 @@ def test_no_certificate_and_a_damaged_one():
 DER = base64.b64decode(certificate(NOW, NOW + timedelta(days=1))[0].split(b"-----")[2])
 
 
-@given(st.one_of(st.binary(max_size=200), st.tuples(st.integers(0, len(DER) - 1), st.binary(min_size=1, max_size=6)).map(
-    lambda change: DER[:change[0]] + change[1] + DER[change[0] + len(change[1]):])))
+@given(
+    st.one_of(
+        st.binary(max_size=200),
+        st.tuples(st.integers(0, len(DER) - 1), st.binary(min_size=1, max_size=6)).map(
+            lambda change: DER[: change[0]] + change[1] + DER[change[0] + len(change[1]) :]
+        ),
+    )
+)
 def test_any_bytes_are_dates_or_no_certificate(der):
-
 
     pem = b"-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(der) + b"-----END CERTIFICATE-----\n"
     try:

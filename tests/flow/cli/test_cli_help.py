@@ -88,7 +88,8 @@ def test_the_page_of_settings_has_each_in_its_section():
 def test_a_default_of_the_page_is_the_default():
     rows = documented()
     numbers = [
-        (section, name, default) for section, name, default in settings(Configuration)
+        (section, name, default)
+        for section, name, default in settings(Configuration)
         if isinstance(default, int | float | str) and not isinstance(default, bool) and default != ""
     ]
     assert len(numbers) > 25

@@ -26,7 +26,8 @@ def audit_rows(installed) -> list[tuple]:
         return [
             (actor, act, target, json.loads(detail), patient is not None)
             for actor, act, target, detail, patient in connection.execute(
-                "SELECT actor, act, target, detail, patient_id FROM audit ORDER BY id")
+                "SELECT actor, act, target, detail, patient_id FROM audit ORDER BY id"
+            )
         ]
 
 
@@ -46,7 +47,8 @@ def stopped(installed, a_free_port):
     """Three messages kept: DONE, NO_ROUTE and REFUSED; the hub is stopped."""
     installed.start()
     installed.send(
-        installed.write("a.hl7", control="A"), installed.write("b.hl7", control="B", change=("ADT^A01^ADT_A01", "ADT^Z99")),
+        installed.write("a.hl7", control="A"),
+        installed.write("b.hl7", control="B", change=("ADT^A01^ADT_A01", "ADT^Z99")),
         installed.write("c.hl7", control="C", change=("|2.5^FRA^2.11|", "|9.9|")),
     )
     installed.settled(3)
@@ -60,7 +62,10 @@ def test_list_and_show_without_a_hub(stopped, patient_values):
     rows = [line.split() for line in done.stdout.splitlines()]
     assert rows[0][:3] == ["STATE", "RECEIVED", "TYPE"]
     assert [(row[0], row[3], row[4], row[5]) for row in rows[1:]] == [
-        ("REFUSED", "ADT^A01", "C", "his"), ("NO_ROUTE", "ADT^Z99", "B", "his"), ("DONE", "ADT^A01", "A", "his")]
+        ("REFUSED", "ADT^A01", "C", "his"),
+        ("NO_ROUTE", "ADT^Z99", "B", "his"),
+        ("DONE", "ADT^A01", "A", "his"),
+    ]
     assert "record:DELIVERED" in rows[3]
     assert "answered AE 203 at MSH-12" in done.stdout
     shown = stopped.cli("messages", "show", rows[3][-1])
@@ -72,7 +77,7 @@ def test_list_and_show_without_a_hub(stopped, patient_values):
     assert "next       its sender corrects and sends it again" in refused
     for text in (done.stdout, shown.stdout, refused):
         assert not any(value in text for value in patient_values)
-    assert audit_rows(stopped) == []         # nothing of a patient was shown
+    assert audit_rows(stopped) == []  # nothing of a patient was shown
 
 
 def test_times_are_those_of_the_hub(stopped):
@@ -100,21 +105,26 @@ def test_filters_and_pages(stopped):
     assert stopped.cli("messages", "list", "--source", "other").stdout == "No message is like that.\n"
 
 
-@pytest.mark.parametrize(("arguments", "says"), [
-    (("list", "--state", "GONE"), "--state: 'GONE' is none of RECEIVED, ROUTED"),
-    (("list", "--since", "yesterday"), "--since: 'yesterday' must be like 30m"),
-    (("list", "--since", "999999w"), "--since: '999999w' must be like 30m"),
-    (("list", "--after", "x"), "--after: must be the cursor"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("list", "--state", "GONE"), "--state: 'GONE' is none of RECEIVED, ROUTED"),
+        (("list", "--since", "yesterday"), "--since: 'yesterday' must be like 30m"),
+        (("list", "--since", "999999w"), "--since: '999999w' must be like 30m"),
+        (("list", "--after", "x"), "--after: must be the cursor"),
+    ],
+)
 def test_wrong_arguments(installed, arguments, says):
     done = installed.cli("messages", *arguments)
     assert done.returncode == 2
     assert says in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [
-    ("list",), ("show", ZERO), ("replay", ZERO, "--yes"), ("discard", ZERO, "--yes"),
-], ids=lambda arguments: arguments[0])
+@pytest.mark.parametrize(
+    "arguments",
+    [("list",), ("show", ZERO), ("replay", ZERO, "--yes"), ("discard", ZERO, "--yes")],
+    ids=lambda arguments: arguments[0],
+)
 def test_without_a_database_and_without_the_message(installed, arguments):
     done = installed.cli("messages", *arguments)
     assert done.returncode == 1
@@ -161,7 +171,9 @@ def test_replay_without_a_hub_leaves_when_it_starts(stopped):
     (waiting,) = stopped.json("messages", "list", "--control-id", "A")["items"]
     assert waiting["state"] == "ROUTED"
     assert [(d["state"], d["replay_of"]) for d in waiting["deliveries"]] == [
-        ("DELIVERED", None), ("QUEUED", waiting["deliveries"][0]["id"])]
+        ("DELIVERED", None),
+        ("QUEUED", waiting["deliveries"][0]["id"]),
+    ]
     stopped.start()
     assert [d["state"] for d in stopped.settled(3)[2]["deliveries"]] == ["DELIVERED", "DELIVERED"]
     stopped.stop()
@@ -186,6 +198,7 @@ def test_discard(stopped):
 
 def test_acts_beside_a_running_hub(installed, receiver_class):
     """A destination that is down: the message waits, is discarded; another is delivered twice, the second time by replay."""
+
     async def main():
         peer = receiver_class()
         await peer.start()
@@ -217,6 +230,7 @@ def test_acts_beside_a_running_hub(installed, receiver_class):
         await peer.stop()
         assert [row[1] for row in audit_rows(installed)] == ["message.discard", "message.replay", "message.replay.refused"]
         assert whole_chain(installed)
+
     asyncio.run(main())
 
 

@@ -34,7 +34,7 @@ def test_files_and_their_answers(hub):
     crlf = hub.folder / "crlf.hl7"
     crlf.write_bytes(good.read_bytes().replace(b"\n", b"\r\n"))
     assert hub.send(crlf).returncode == 0
-    assert hub.settled(2)[1]["sha256"] == sha256         # line ends are made CR: the same message
+    assert hub.settled(2)[1]["sha256"] == sha256  # line ends are made CR: the same message
 
 
 def test_several_messages_in_one_file_and_on_standard_input(hub, command):
@@ -76,7 +76,7 @@ def test_somebody_listens_and_says_nothing(installed, command):
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        accepted = []                        # kept, else the connection is closed at once
+        accepted = []  # kept, else the connection is closed at once
         threading.Thread(target=lambda: accepted.append(listener.accept()), daemon=True).start()
         message = installed.write("one.hl7")
         done = command("send", "--timeout", "0.5", "--to", f"127.0.0.1:{listener.getsockname()[1]}", message)
@@ -91,15 +91,21 @@ def write_certificate(installed) -> None:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "hub.test")])
     now = datetime.now(UTC)
     made = (
-        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1)).not_valid_after(now + timedelta(days=1))
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(days=1))
         .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True).sign(key, hashes.SHA256())
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
     )
     (installed.folder / "hub.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    (installed.folder / "hub.key").write_bytes(key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+    (installed.folder / "hub.key").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
 
 
 def test_tls_one_way_and_both_ways(installed, command):
@@ -124,14 +130,17 @@ def test_tls_one_way_and_both_ways(installed, command):
     installed.stop()
 
 
-@pytest.mark.parametrize(("arguments", "says"), [
-    (("--to", "somewhere"), "--to: 'somewhere' must be HOST:PORT"),
-    (("--to", "127.0.0.1:0"), "--to: '127.0.0.1:0' must be HOST:PORT"),
-    (("--to", "127.0.0.1:1", "--ca", "no.pem"), "--ca: no.pem is no file"),
-    (("--to", "127.0.0.1:1", "--key", "pyproject.toml"), "--key needs --cert"),
-    (("--to", "127.0.0.1:1", "--timeout", "0"), "--timeout: must be more than 0 seconds"),
-    (("--to", "127.0.0.1:1", "--ca", "pyproject.toml"), "authority not usable"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--to", "somewhere"), "--to: 'somewhere' must be HOST:PORT"),
+        (("--to", "127.0.0.1:0"), "--to: '127.0.0.1:0' must be HOST:PORT"),
+        (("--to", "127.0.0.1:1", "--ca", "no.pem"), "--ca: no.pem is no file"),
+        (("--to", "127.0.0.1:1", "--key", "pyproject.toml"), "--key needs --cert"),
+        (("--to", "127.0.0.1:1", "--timeout", "0"), "--timeout: must be more than 0 seconds"),
+        (("--to", "127.0.0.1:1", "--ca", "pyproject.toml"), "authority not usable"),
+    ],
+)
 def test_wrong_arguments(installed, command, arguments, says):
     done = command("send", *arguments, installed.write("one.hl7"))
     assert done.returncode == 2

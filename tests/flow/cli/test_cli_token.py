@@ -41,17 +41,26 @@ def test_a_token_works_at_once_and_no_longer_when_revoked(installed):
     assert installed.cli("token", "revoke", "monitoring").returncode == 1
     installed.stop()
     assert [(row[0], row[1]) for row in sql(installed, "SELECT act, target FROM audit ORDER BY id")] == [
-        ("token.create", "token/monitoring"), ("token.revoke", "token/monitoring")]
+        ("token.create", "token/monitoring"),
+        ("token.revoke", "token/monitoring"),
+    ]
     assert token.encode() not in (installed.data / "vaguemestre.db").read_bytes()
 
 
 def test_before_the_first_start(installed):
     done = installed.cli(
-        "token", "create", "--name", "dr", "--role", "professional", "--rpps", "10001234567", "--finess", "300017985")
+        "token", "create", "--name", "dr", "--role", "professional", "--rpps", "10001234567", "--finess", "300017985"
+    )
     assert done.returncode == 0, done.stderr
     (item,) = installed.json("token", "list")["items"]
     assert {key: item[key] for key in ("name", "role", "rpps", "finess", "masked", "revoked_at")} == {
-        "name": "dr", "role": "professional", "rpps": "10001234567", "finess": "300017985", "masked": False, "revoked_at": None}
+        "name": "dr",
+        "role": "professional",
+        "rpps": "10001234567",
+        "finess": "300017985",
+        "masked": False,
+        "revoked_at": None,
+    }
     assert installed.data.stat().st_mode & 0o077 == 0
     installed.start()
     installed.stop()
@@ -62,14 +71,17 @@ def test_a_masked_operator(installed):
     assert installed.json("token", "list")["items"][0]["masked"] is True
 
 
-@pytest.mark.parametrize(("arguments", "says"), [
-    (("--name", "x", "--role", "boss"), "--role: 'boss' is none of operator, professional, pharmacist or system\n"),
-    (("--name", " ", "--role", "operator"), "--name: a printable name"),
-    (("--name", "a\nb", "--role", "operator"), "--name: a printable name"),
-    (("--name", "x", "--role", "professional", "--rpps", "123"), "--rpps: must be 11 digits\n"),
-    (("--name", "x", "--role", "professional", "--finess", "30001798X"), "--finess: must be 9 characters"),
-    (("--name", "x", "--role", "system", "--masked"), "--masked is for the role operator\n"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--name", "x", "--role", "boss"), "--role: 'boss' is none of operator, professional, pharmacist or system\n"),
+        (("--name", " ", "--role", "operator"), "--name: a printable name"),
+        (("--name", "a\nb", "--role", "operator"), "--name: a printable name"),
+        (("--name", "x", "--role", "professional", "--rpps", "123"), "--rpps: must be 11 digits\n"),
+        (("--name", "x", "--role", "professional", "--finess", "30001798X"), "--finess: must be 9 characters"),
+        (("--name", "x", "--role", "system", "--masked"), "--masked is for the role operator\n"),
+    ],
+)
 def test_wrong_use_makes_nothing(installed, arguments, says):
     done = installed.cli("token", "create", *arguments)
     assert (done.returncode, done.stdout) == (2, "")

@@ -104,7 +104,7 @@ def test_beside_a_running_hub_nothing_changes(installed):
     done = installed.cli("try", installed.write("other.hl7", control="C2", ipp="900002"))
     assert done.returncode == 0, done.stderr
     changed = {name for name, digest in installed.fingerprint().items() if before.get(name) != digest}
-    assert changed <= {"vaguemestre.db-shm"}         # the hub's own sweep
+    assert changed <= {"vaguemestre.db-shm"}  # the hub's own sweep
     assert installed.settled(1) == before_list
     installed.stop()
     before = installed.fingerprint()

@@ -21,14 +21,7 @@ from hub.ledger.messages import NewMessage, keep
 from hub.model.identifiers import INS_NIR_TEST, InsMatricule, LocalIdentifier
 from hub.model.identity import PatientIdentity
 from hub.model.ports import Answer, Origin
-from hub.model.record_change import (
-    MASQUE_PS,
-    ContentRange,
-    DocumentAction,
-    DocumentChange,
-    RecordChange,
-    ResourceChange,
-)
+from hub.model.record_change import MASQUE_PS, ContentRange, DocumentAction, DocumentChange, RecordChange, ResourceChange
 from hub.model.refusals import RuleBroken
 from hub.model.site import Site
 from hub.model.uids import uid_number, uid_text
@@ -58,9 +51,7 @@ def pid(reliability: str = "VALI") -> str:
 
 def message(kind: str, control_id: str, *segments: str, app: str = "LABO") -> bytes:
     full_kind = f"{kind}^{kind.replace('^', '_')}"
-    header = (
-        f"MSH|^~\\&|{app}|HOPITAL-X|PFI-X|HOPITAL-X|20261124101500||{full_kind}|{control_id}|P|2.5|||||FRA|UNICODE UTF-8"
-    )
+    header = f"MSH|^~\\&|{app}|HOPITAL-X|PFI-X|HOPITAL-X|20261124101500||{full_kind}|{control_id}|P|2.5|||||FRA|UNICODE UTF-8"
     return "\r".join([header, *segments, ""]).encode()
 
 
@@ -317,7 +308,7 @@ class House:
                             outcome,
                             reason or None,
                             answer if outcome != "NO_ANSWER" else b"",
-                        ),
+                        )
                     ],
                 )
             if delivery_state not in ("QUEUED", "WAITING", "SENDING", "UNSURE"):

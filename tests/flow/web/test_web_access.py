@@ -144,11 +144,7 @@ def test_a_token_is_kept_as_a_digest_and_works_until_it_is_revoked(own_house):
     house = own_house
     secret = house.write(
         lambda tx: tokens.create(
-            tx,
-            name="soon gone",
-            role=Role.OPERATOR,
-            next_id=house.store.next_id,
-            now_us=house.store.now_us(),
+            tx, name="soon gone", role=Role.OPERATOR, next_id=house.store.next_id, now_us=house.store.now_us()
         )
     )
     assert re.fullmatch(r"vgm_[A-Za-z0-9_-]{43}", secret)

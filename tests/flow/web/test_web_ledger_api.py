@@ -151,12 +151,7 @@ def test_a_receipt_is_filed_and_a_negative_one_shows(own_house):
     delivery = client.get(f"/api/v1/messages/{uid}").json()["deliveries"][1]["id"]
     answer = client.post(
         f"/api/v1/deliveries/{delivery}/receipts",
-        json={
-            "kind": "MDN",
-            "positive": False,
-            "code": "5.1.1",
-            "at": "2026-11-24T10:00:00Z",
-        },
+        json={"kind": "MDN", "positive": False, "code": "5.1.1", "at": "2026-11-24T10:00:00Z"},
     )
     assert answer.status_code == 201
     (receipt,) = answer.json()["receipts"]

@@ -105,11 +105,7 @@ def _certificate(folder):
     )
     (folder / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     (folder / "key.pem").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
 
 
@@ -120,11 +116,7 @@ def test_tls_and_mutual_tls(tmp_path, mutual):
 
     async def run():
         server = WebServer(
-            lambda: _app,
-            "127.0.0.1:0",
-            tls_cert_file=cert,
-            tls_key_file=key,
-            tls_client_ca_file=cert if mutual else None,
+            lambda: _app, "127.0.0.1:0", tls_cert_file=cert, tls_key_file=key, tls_client_ca_file=cert if mutual else None
         )
         await server.start()
         context = ssl.create_default_context(cafile=cert)
