@@ -79,10 +79,14 @@ class Router:
     def feed(self, row: Unrouted) -> None:
         """A message that was just kept; in order of arrival on each connection."""
         if len(self._fed) >= FED_AT_MOST:
-            self._behind = True
-            self._fed.clear()
+            self._start_over()
         self._fed.append(row)
         self._bell.ring(BELL)
+
+    def _start_over(self) -> None:
+        """Take everything from the ledger again, in order of arrival: what was fed and not filed must not be overtaken."""
+        self._behind = True
+        self._fed.clear()
 
     def look(self) -> None:
         """Look into the ledger for messages that nobody fed."""
@@ -102,10 +106,12 @@ class Router:
                 self.idle.set()
             except (StoreUnavailable, ReadTooLong) as error:
                 log.event("route.store_unavailable", level="warning", reason=error.code)
+                self._start_over()
                 await asyncio.sleep(0.5)
                 continue
             except Exception as error:  # messages wait in the ledger: they are tried again, not forgotten
                 log.event("route.failed", level="error", error=type(error).__name__)
+                self._start_over()
                 await asyncio.sleep(1.0)
                 continue
             if not await self._bell.wait(BELL, sweep_s):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 
+from hub.store import StoreUnavailable
+
 HIS = """
 [[source]]
 name = "his"
@@ -226,5 +228,34 @@ def test_what_was_acknowledged_before_a_stop_is_done_after_it(running, receiver_
             assert {m["state"] for m in found} == {"DONE"}
             assert [m.split(b"|", 10)[9] for m in peer.got] == [b"C0", b"C1", b"C2", b"C3", b"C4"]
         await peer.stop()
+
+    asyncio.run(main())
+
+
+def test_a_store_that_fails_for_a_while_does_not_reorder(running, make_adt, monkeypatch):
+    """What routing had in hand when the store failed goes before what came later."""
+
+    async def main():
+        async with running(HIS) as hub, hub.sender() as his:
+            store, failing = hub.hub.store, [True]
+            write = store.write
+
+            async def sometimes(job):
+                if failing[0]:
+                    raise StoreUnavailable("for a while")
+                return await write(job)
+
+            monkeypatch.setattr(store, "write", sometimes)
+            await his.ask(make_adt("C1"))
+            await his.ask(make_adt("C2", event="A08"))
+            await asyncio.sleep(0.1)
+            failing[0] = False
+            await his.ask(make_adt("C3", event="A03"))
+            await hub.settled(3)
+            routed = await hub.rows("SELECT control_id FROM message ORDER BY routed_at, id")
+            assert [control_id for (control_id,) in routed] == ["C1", "C2", "C3"]
+            body = await hub.row("SELECT body FROM resource WHERE type = 'Encounter'")
+            assert b'"finished"' in body[0]
+            assert await hub.row("SELECT count(*) FROM message WHERE findings LIKE '%OLDER%'") == (0,)
 
     asyncio.run(main())
