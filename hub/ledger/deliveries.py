@@ -216,7 +216,7 @@ def claim(tx: Transaction, destination: str, *, owner: str, epoch: int, now: int
         ("state", "updated_at", "first_try_at"),
         [(head.id, DeliveryState.SENDING.value, now, head.first_try_at or now) for head in heads],
     )
-    tx.run_many("DELETE FROM lane WHERE key = ?", [(key,) for key in empty])
+    tx.run_in("DELETE FROM lane WHERE key IN ({keys})", empty)
     return sorted(heads, key=lambda head: head.id)
 
 
@@ -353,16 +353,20 @@ def settle(state: MessageState, *, open_n: int, failed_n: int, broke: bool = Fal
 
 def _go_on(tx: Transaction, outcomes: Sequence[Outcome]) -> dict[int, Head]:
     following: dict[int, Head] = {}
-    gone, sending = [], []
+    gone: list[str] = []
+    sending = []
     released: list[tuple[str, None, None, int, str | None]] = []
+    ended = {
+        o.head.lane
+        for o in outcomes
+        if DELIVERY_STATES[DeliveryState.SENDING, o.event] not in OPEN_DELIVERIES and o.keep_lane and not o.block
+    }
+    filled = _with_open_deliveries(tx, ended)
     for o in outcomes:
-        head = None
-        still_open = DELIVERY_STATES[DeliveryState.SENDING, o.event] in OPEN_DELIVERIES
-        if not still_open and o.keep_lane and not o.block:
-            head = _head(tx, o.head.lane, o.head.epoch)
-            if head is None:
-                gone.append((o.head.lane,))
-                continue
+        head = _head(tx, o.head.lane, o.head.epoch) if o.head.lane in filled else None
+        if head is None and o.head.lane in ended:
+            gone.append(o.head.lane)
+            continue
         if isinstance(head, Held):
             released.append((o.head.lane, None, None, 0, head.reason))
         elif head is not None:
@@ -370,10 +374,19 @@ def _go_on(tx: Transaction, outcomes: Sequence[Outcome]) -> dict[int, Head]:
             sending.append((head.id, DeliveryState.SENDING.value, o.ended_at, head.first_try_at or o.ended_at))
         else:
             released.append((o.head.lane, None, None, o.not_before, o.block or None))
-    tx.run_many("DELETE FROM lane WHERE key = ?", gone)
+    tx.run_in("DELETE FROM lane WHERE key IN ({keys})", gone)
     tx.update("lane", "key", ("owner", "lease_until", "not_before", "blocked_reason"), released)
     tx.update("delivery", "id", ("state", "updated_at", "first_try_at"), sending)
     return following
+
+
+def _with_open_deliveries(tx: Transaction, lanes: set[str]) -> set[str]:
+    found = tx.rows_values(
+        "WITH v(k) AS (VALUES {values}) SELECT v.k FROM v WHERE EXISTS (SELECT 1 FROM delivery d WHERE d.lane = v.k AND "
+        "d.state IN ('QUEUED','WAITING','SENDING','UNSURE'))",
+        [(lane,) for lane in lanes],
+    )
+    return {lane for (lane,) in found}
 
 
 def give_back(tx: Transaction, heads: Sequence[Head], *, owner: str, now: int) -> None:

@@ -50,6 +50,9 @@ class Transaction(Protocol):
     def run(self, sql: str, *values: Any) -> int:
         """Run one statement; how many rows it touched."""
 
+    def run_in(self, sql: str, keys: Sequence[Any]) -> None:
+        """Run a statement whose `{keys}` stands for a list of values."""
+
     def run_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None: ...
     def insert(
         self,

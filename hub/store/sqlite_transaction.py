@@ -60,12 +60,13 @@ class SqliteTransaction:
 
     def rows_in(self, sql: str, keys: Sequence[Any], *values: Any) -> list[Row]:
         found: list[Row] = []
-        for start in range(0, len(keys), 256):
-            part = list(keys[start : start + 256])
-            size = 1 << (len(part) - 1).bit_length()  # few distinct statements, so that they stay prepared
-            part += part[-1:] * (size - len(part))
-            found += self._execute(_in_sql(sql, size), (*values, *part)).fetchall()
+        for part in _keys(keys):
+            found += self._execute(_in_sql(sql, len(part)), (*values, *part)).fetchall()
         return found
+
+    def run_in(self, sql: str, keys: Sequence[Any]) -> None:
+        for part in _keys(keys):
+            self._execute(_in_sql(sql, len(part)), part)
 
     def rows_values(self, sql: str, rows: Sequence[Sequence[Any]]) -> list[Row]:
         found: list[Row] = []
@@ -103,6 +104,15 @@ class SqliteTransaction:
 
     def blob(self, sha256: bytes) -> bytes:
         return self._blobs.read(sha256)
+
+
+def _keys(keys: Sequence[Any]) -> list[list[Any]]:
+    """Keys in lists whose lengths are powers of two, so that few statements are prepared; the last key is repeated."""
+    parts = []
+    for start in range(0, len(keys), 256):
+        part = list(keys[start : start + 256])
+        parts.append(part + part[-1:] * ((1 << (len(part) - 1).bit_length()) - len(part)))
+    return parts
 
 
 def _parts(rows: Sequence[Sequence[Any]]) -> list[Sequence[Sequence[Any]]]:
