@@ -20,7 +20,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 HUB = """
 [hub]
 data_dir = "data"
-environment = "production"
+environment = "test"
 [web]
 listen = "127.0.0.1:{web}"
 [[source]]
