@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sqlite3
 import sys
 import time
@@ -84,4 +85,5 @@ def fill(database: Path, messages: int, *, patients: int = 100_000) -> None:
             print(f"\r  {start:,} of {messages:,}", end="", file=sys.stderr, flush=True)
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
+    os.sync()  # what follows must not pay for writing this back
     print(file=sys.stderr)
