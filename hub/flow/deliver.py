@@ -16,7 +16,8 @@ from hub.flow.graph import DestinationSpec
 from hub.flow.meters import Meters
 from hub.flow.retry import Breaker, pause_s
 from hub.ledger import deliveries
-from hub.ledger.deliveries import Claim, Head, Marked, Outcome
+from hub.ledger.deliveries import Claim, Head
+from hub.ledger.outcomes import Marked, Outcome, mark
 from hub.model import log
 from hub.model.crash_points import crash_point
 from hub.model.ports import PeerReference
@@ -302,7 +303,7 @@ class Dispatcher:
         self._marks.submit(outcome, lambda result: self._filed(outcome, result))
 
     def _mark_all(self, tx: Transaction, outcomes: Sequence[Outcome]) -> list[Marked]:
-        return deliveries.mark(tx, outcomes, owner=self._owner)
+        return mark(tx, outcomes, owner=self._owner)
 
     def _filed(self, outcome: Outcome, result: Marked | BaseException) -> None:
         if isinstance(result, StoreUnavailable):

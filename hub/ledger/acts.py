@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from hub.ledger.deliveries import NewDelivery, add, settle
+from hub.ledger.deliveries import NewDelivery, add
+from hub.ledger.outcomes import settle
 from hub.model.refusals import HubError
 from hub.model.states import (
     DELIVERY_STATES,
