@@ -11,20 +11,20 @@ from bench.sink import Sink
 from bench.synthetic import Traffic
 from hub.app.config import build
 from hub.app.hub import Hub
-from hub.ledger import deliveries
+from hub.flow import deliver
 from hub.model.uids import uid_text
 
 
 def test_an_end_that_cannot_be_filed_holds_one_lane(tmp_path, monkeypatch):
     traffic = Traffic(run="U", patients=3)
-    mark = deliveries.mark
+    mark = deliver.mark
 
     def fails(tx, outcomes, *, owner):
         if any(outcome.head.control_id == "UC0S1" for outcome in outcomes):
             raise ValueError
         return mark(tx, outcomes, owner=owner)
 
-    monkeypatch.setattr(deliveries, "mark", fails)
+    monkeypatch.setattr(deliver, "mark", fails)
 
     async def story():
         sink, port = Sink(), free_port()
@@ -51,7 +51,7 @@ def test_an_end_that_cannot_be_filed_holds_one_lane(tmp_path, monkeypatch):
         assert sorted(sink.ids) == sorted(expected), "sent once, and the rest of that lane not at all"
         [(number, error)] = await hub.store.read(lambda tx: tx.rows("SELECT id, last_error FROM delivery WHERE state = 'UNSURE'"))
         assert error == "its end could not be filed"
-        monkeypatch.setattr(deliveries, "mark", mark)
+        monkeypatch.setattr(deliver, "mark", mark)
         await hub.operations.retry(uid_text(number))
         while len(set(sink.ids)) < 9:
             assert time.monotonic() - began < 8, sink.ids
