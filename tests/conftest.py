@@ -3,9 +3,26 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+_ROOT = Path(__file__).resolve().parents[1]
+if str(_ROOT) not in sys.path:
+    sys.path.insert(0, str(_ROOT))  # bench is not installed
+
+from bench.services import NatsServer, PostgresServer  # noqa: E402
+
+
+def _needed(name: str, found: bool) -> None:
+    """Skip by name when a program is absent; fail when VAGUEMESTRE_REQUIRE_SERVICES=1."""
+    if found:
+        return
+    if os.environ.get("VAGUEMESTRE_REQUIRE_SERVICES") == "1":
+        pytest.fail(f"{name} is not installed, and VAGUEMESTRE_REQUIRE_SERVICES=1", pytrace=False)
+    pytest.skip(f"{name} is not installed")
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +32,28 @@ def samples() -> Path:
     if not folder:
         pytest.skip("official samples: VAGUEMESTRE_SAMPLES is not set")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A running PostgreSQL, shared by the session. A test that stops or kills it starts it again."""
+    _needed("PostgreSQL", PostgresServer.available())
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """The URL of an empty database of this test."""
+    url = postgres_server.create_database()
+    yield url
+    postgres_server.start()
+    postgres_server.drop_database(url)
+
+
+@pytest.fixture(scope="session")
+def nats_server() -> Iterator[NatsServer]:
+    """A running NATS server with JetStream, shared by the session. A test that stops or kills it starts it again."""
+    _needed("nats-server", NatsServer.available())
+    with NatsServer() as server:
+        yield server
