@@ -16,7 +16,7 @@ from chaos_history import Arrival, History, KeptMessage, Message
 
 RECORD = "record"
 DOUBTFUL = frozenset(
-    {"kill_worker", "pause_worker", "cut_worker", "stop_postgres", "postgres_disk_full", "postgres_restarted", "fenced"}
+    {"kill_worker", "kill_all", "pause_worker", "cut_worker", "exit_worker", "exit_all", "stop_postgres", "postgres_disk_full"}
 )
 OPEN_MESSAGES = frozenset({"RECEIVED", "ROUTED"})
 OPEN_DELIVERIES = frozenset({"QUEUED", "WAITING", "SENDING", "UNSURE"})
@@ -264,9 +264,11 @@ def _deliveries(look: _Look) -> _Found:
             yield Broken.STUCK_DELIVERY, f"{name}, {row.state}"
         if row.state == "DELIVERED" and row.destination != RECORD and look.name(row.message_id) not in arrived[row.destination]:
             yield Broken.NEVER_ARRIVED, name
+        if row.destination == RECORD:  # made with the routing: no attempts to tell of
+            continue
         if sorted(numbers.pop(row.id, [])) != list(range(1, row.attempts + 1)):
             yield Broken.ATTEMPTS, f"{name}, {row.attempts} attempts"
-        elif row.destination != RECORD and successes[row.id] != (row.state == "DELIVERED"):
+        elif successes[row.id] != (row.state == "DELIVERED"):
             yield Broken.ATTEMPTS, f"{name}, {row.state} after {successes[row.id]} that succeeded"
     for delivery_id in numbers:
         yield Broken.ATTEMPTS, f"an attempt of no delivery, {delivery_id}"

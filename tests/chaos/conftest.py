@@ -25,5 +25,5 @@ def _load(name: str) -> None:
     spec.loader.exec_module(module)
 
 
-for _name in ("history", "checker"):
+for _name in ("history", "checker", "proxy", "ends", "cluster", "faults", "scenarios"):
     _load(_name)

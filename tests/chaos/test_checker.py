@@ -46,9 +46,9 @@ def good() -> History:
             history.messages.append(message)
             end.messages.append(KeptMessage(number, "his", control_id, digest, "DONE", "AA", 500 + person))
             for place, destination in enumerate(("record", *DESTINATIONS)):
-                delivery_id, attempts = number * 10 + place, int(destination != "record")
-                end.deliveries.append(Delivery(delivery_id, number, destination, "DELIVERED", attempts))
-                if attempts:
+                delivery_id = number * 10 + place
+                end.deliveries.append(Delivery(delivery_id, number, destination, "DELIVERED", 1))
+                if destination != "record":
                     end.attempts.append(Attempt(delivery_id, 1, "DELIVER"))
                     arrival = Arrival(1, control_id, patient, digest, rest, at + 0.2)
                     history.arrivals[destination].append(arrival)

@@ -1,0 +1,135 @@
+"""Single faults: each breaks one thing of a running cluster, waits, and mends it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+import time
+
+from chaos_cluster import LEASE_S, Cluster, Node
+from chaos_proxy import BLACKHOLE, RESET
+
+BEYOND_LEASE_S = LEASE_S + 1.5
+FAILOVER_WAIT_S = 30.0
+_OPEN_OF = (
+    "SELECT d.id FROM delivery d JOIN lane l ON l.key = d.lane JOIN member m ON m.owner = l.owner "
+    "WHERE m.pid = %s AND l.destination <> 'bad' AND d.state IN ('QUEUED', 'WAITING', 'SENDING', 'UNSURE')"
+)
+_UNROUTED_OF = (
+    "SELECT g.id FROM message g JOIN job_lease j ON j.job = 'route/' || g.shard JOIN member m ON m.owner = j.owner "
+    "WHERE m.pid = %s AND g.state = 'RECEIVED'"
+)
+
+
+async def kill_edge(cluster: Cluster, rng: random.Random) -> None:
+    async with cluster.one(rng, "edge", "all") as node, cluster.trouble("kill_edge", node.name):
+        await _kill_and_start(cluster, rng, node)
+
+
+async def kill_web(cluster: Cluster, rng: random.Random) -> None:
+    async with cluster.one(rng, "web") as node, cluster.trouble("kill_web", node.name):
+        await _kill_and_start(cluster, rng, node)
+
+
+async def _kill_and_start(cluster: Cluster, rng: random.Random, node: Node) -> None:
+    node.kill()
+    await asyncio.sleep(rng.uniform(0.0, 1.0))
+    node.start()
+    await cluster.ready(node)
+
+
+async def kill_worker(cluster: Cluster, rng: random.Random) -> None:
+    """Kill one, measure how long what it had to do stands still; it comes back when the others have done that."""
+    async with cluster.one(rng, "worker") as node, cluster.trouble("kill_worker", node.name):
+        pid = node.process.pid
+        node.kill()
+        killed_at = time.monotonic()
+        deliveries = [row[0] for row in await cluster.rows(_OPEN_OF, pid)]
+        messages = [row[0] for row in await cluster.rows(_UNROUTED_OF, pid)]
+        cluster.figure("held_when_killed", len(deliveries) + len(messages))
+        while (deliveries or messages) and time.monotonic() < killed_at + FAILOVER_WAIT_S:
+            await asyncio.sleep(0.05)
+            deliveries = await _still(cluster, "SELECT id FROM delivery WHERE id = ANY(%s) AND state <> 'DELIVERED'", deliveries)
+            messages = await _still(cluster, "SELECT id FROM message WHERE id = ANY(%s) AND state = 'RECEIVED'", messages)
+        cluster.figure("failover_s", time.monotonic() - killed_at)
+        node.start()
+        await cluster.ready(node)
+
+
+async def _still(cluster: Cluster, sql: str, ids: list[int]) -> list[int]:
+    return [row[0] for row in await cluster.rows(sql, ids)] if ids else []
+
+
+async def kill_nats(cluster: Cluster, rng: random.Random) -> None:
+    async with cluster.bell_lock:
+        with_store = rng.random() < 0.5
+        async with cluster.trouble("kill_nats"):
+            await asyncio.to_thread(cluster.nats.kill)
+            await asyncio.sleep(rng.uniform(0.3, 2.0))
+            if not with_store:
+                await asyncio.to_thread(shutil.rmtree, cluster.nats.store, ignore_errors=True)
+            await asyncio.to_thread(cluster.nats.start)
+
+
+async def stop_postgres_immediate(cluster: Cluster, rng: random.Random) -> None:
+    async with cluster.database_lock, cluster.trouble("stop_postgres"):
+        await asyncio.to_thread(cluster.postgres.stop_immediate)
+        await asyncio.sleep(rng.uniform(0.1, 2.0))
+        await asyncio.to_thread(cluster.postgres.start)
+
+
+async def cut_worker_reset(cluster: Cluster, rng: random.Random) -> None:
+    async with cluster.one(rng, "worker") as node:
+        await _cut(cluster, rng, node, RESET)
+
+
+async def cut_worker_blackhole(cluster: Cluster, rng: random.Random) -> None:
+    async with cluster.one(rng, "worker") as node:
+        await _cut(cluster, rng, node, BLACKHOLE)
+
+
+async def cut_edge(cluster: Cluster, rng: random.Random) -> None:
+    async with cluster.one(rng, "edge") as node:
+        await _cut(cluster, rng, node, rng.choice((RESET, BLACKHOLE)))
+
+
+async def _cut(cluster: Cluster, rng: random.Random, node: Node, how: str) -> None:
+    """Cut a process off PostgreSQL until it has missed its lease; a black hole may give back late what it swallowed."""
+    async with cluster.trouble(f"cut_{node.role}", f"{node.name} {how}"):
+        node.proxy.cut(how)
+        await asyncio.sleep(BEYOND_LEASE_S + rng.uniform(0.0, 1.0))
+        node.proxy.mend(forget=rng.random() < 0.5)
+        await cluster.ready(node)
+
+
+async def pause_worker(cluster: Cluster, rng: random.Random) -> None:
+    async with cluster.one(rng, "worker") as node:
+        await _pause(cluster, rng, node)
+
+
+async def pause_edge(cluster: Cluster, rng: random.Random) -> None:
+    async with cluster.one(rng, "edge") as node:
+        await _pause(cluster, rng, node)
+
+
+async def _pause(cluster: Cluster, rng: random.Random, node: Node) -> None:
+    """SIGSTOP beyond the lease, then SIGCONT."""
+    async with cluster.trouble(f"pause_{node.role}", node.name):
+        node.pause()
+        await asyncio.sleep(BEYOND_LEASE_S + rng.uniform(0.0, 1.0))
+        node.resume()
+        await cluster.ready(node)
+
+
+async def receiver_down(cluster: Cluster, rng: random.Random) -> None:
+    """The bad destination is dead for a while."""
+    async with cluster.receiver_lock, cluster.trouble("receiver_down", "bad"):
+        await cluster.receivers["bad"].stop()
+        await asyncio.sleep(rng.uniform(0.5, 3.0))
+        await cluster.receivers["bad"].start()
+
+
+async def nothing(cluster: Cluster, rng: random.Random) -> None:
+    """Traffic without a fault."""
+    await asyncio.sleep(rng.uniform(0.1, 0.5))
