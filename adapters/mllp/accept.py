@@ -34,8 +34,9 @@ class Doors:
         lets_in: LetsIn,
         make: Callable[[], asyncio.Protocol],
         refused: Refused,
+        reuse_port: bool = False,
     ) -> None:
-        self._backlog = backlog
+        self._backlog, self._reuse_port = backlog, reuse_port
         self._tls = tls
         self._handshake_timeout_s = handshake_timeout_s
         self._lets_in = lets_in
@@ -68,7 +69,7 @@ class Doors:
         found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         try:
             for family, address in dict.fromkeys((entry[0], entry[4]) for entry in found):
-                self._sockets.append(_listening(family, address, self._backlog))
+                self._sockets.append(_listening(family, address, self._backlog, self._reuse_port))
         except OSError:
             self.close()
             raise
@@ -130,10 +131,12 @@ class Doors:
             asyncio.get_running_loop().add_reader(listening, self._accept, listening)
 
 
-def _listening(family: int, address: Any, backlog: int) -> socket.socket:
+def _listening(family: int, address: Any, backlog: int, reuse_port: bool) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.setblocking(False)

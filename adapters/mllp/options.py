@@ -15,7 +15,8 @@ class MllpSourceOptions:
     `peers` are networks (`10.1.2.0/24`) or addresses, empty = everyone. `tls_client_names` are the common names or
     subject alternative names allowed in client certificates, empty = every certificate of the client CA.
     `idle_timeout_s` 0 = a silent connection between frames stays. A begun frame must move on every `frame_timeout_s`
-    and reach, after that time, an average of `min_bytes_per_s`.
+    and reach, after that time, an average of `min_bytes_per_s`. `reuse_port`: other processes of this machine listen on the
+    same port, and the system gives each a part of the connections.
     """
 
     name: str
@@ -33,6 +34,7 @@ class MllpSourceOptions:
     tls_handshake_timeout_s: float = 10.0
     linger_s: float = 1.0
     backlog: int = 512
+    reuse_port: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,7 @@ class MllpSource:
             lets_in=self._lets_in,
             make=self._connection,
             refused=self._log_refused,
+            reuse_port=options.reuse_port,
         )
         self._clock: asyncio.Task[None] | None = None
         self._numbers = itertools.count(1)

@@ -61,18 +61,24 @@ def _installed(config: Path, *, as_json: bool = False) -> Any:
 
 @app.command()
 def run(
-    config: Config, role: Annotated[str, typer.Option(help="all (edge, worker and web come with the cluster release).")] = "all"
+    config: Config,
+    role: Annotated[str, typer.Option(help="all, or one part of a hub of several processes: edge, worker or web.")] = "all",
+    status: Annotated[
+        str, typer.Option(help="HOST:PORT where an edge or a worker answers /healthz, /readyz and /metrics.")
+    ] = "",
 ) -> None:
-    """Run a hub until SIGTERM, which drains it.
+    """Run a hub, or one process of it, until SIGTERM, which drains it.
 
     Example: vaguemestre run --config config/embedded.toml
     """
-    if role != "all":
-        typer.echo("--role: this version runs everything in one process (all)", err=True)
-        raise typer.Exit(2)
-    from hub.app.run import run_hub
+    from hub.app.run import run_hub, wrong_role
 
-    raise typer.Exit(run_hub(_installed(config)))
+    installed = _installed(config)
+    wrong = wrong_role(installed, role, status)
+    if wrong:
+        typer.echo(wrong, err=True)
+        raise typer.Exit(2)
+    raise typer.Exit(run_hub(installed, role=role, status=status))
 
 
 @app.command()

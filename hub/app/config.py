@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -13,6 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from hub.flow.graph import RECORD, REQUESTED, Condition, DestinationSpec, Graph, RetryPolicy, Route, SourceSpec
 from hub.model.refusals import HubError, Misconfigured
 from hub.model.site import Site
+from hub.store.blobs import Blobs
+from hub.store.bucket import open_blobs, parse_blobs
+from hub.store.place import Place, is_local, place_of
 
 API = "api"  # the source of what comes by POST /api/v1/hl7
 
@@ -85,13 +90,46 @@ class HubSection(_Strict):
 
 class StoreSection(_Strict):
     url: str = ""
+    password_file: Path | None = None
+    blobs: str = ""
 
     @field_validator("url")
     @classmethod
     def _engine(cls, value: str) -> str:
-        if value and not value.startswith("sqlite:///"):
-            raise ValueError("must begin with sqlite:/// (PostgreSQL comes with the cluster release)")
+        place_of(value, base=Path(), default=Path("x"))
         return value
+
+    @field_validator("blobs")
+    @classmethod
+    def _storage(cls, value: str) -> str:
+        parse_blobs(value)
+        return value
+
+
+class BellSection(_Strict):
+    url: str = ""
+    tls_ca_file: Path | None = None
+    tls_cert_file: Path | None = None
+    tls_key_file: Path | None = None
+    creds_file: Path | None = None
+
+    @field_validator("url")
+    @classmethod
+    def _servers(cls, value: str) -> str:
+        for one in value.split(",") if value else ():
+            parts = urlsplit(one.strip())
+            if parts.scheme not in ("nats", "tls") or not parts.hostname:
+                raise ValueError("must be nats://HOST:PORT or tls://HOST:PORT, several with commas between them")
+            if parts.password is not None:
+                raise ValueError("holds a password: use creds_file, or a client certificate")
+            if parts.scheme == "nats" and not is_local(parts.hostname):
+                raise ValueError("leaves this machine without TLS: use tls://")
+        return value
+
+
+class ClusterSection(_Strict):
+    name: str = Field("main", pattern=r"^[a-z0-9_-]{1,64}$")
+    lease_s: float = Field(3.0, ge=1.0, le=60)
 
 
 class WebSection(_Tls):
@@ -178,6 +216,8 @@ class Configuration(_Strict):
 
     hub: HubSection = HubSection.model_construct()
     store: StoreSection = StoreSection()
+    bell: BellSection = BellSection()
+    cluster: ClusterSection = ClusterSection()
     web: WebSection = WebSection()
     source: list[SourceSection] = []
     destination: list[DestinationSection] = []
@@ -194,8 +234,11 @@ class Installation:
     site: Site
     graph: Graph
     data_dir: Path
-    database: Path
-    blob_folder: Path
+    place: Place
+
+    def blobs(self) -> Blobs:
+        """The storage of large bodies."""
+        return open_blobs(self.configuration.store.blobs, self.data_dir / "blobs", base=self.file.resolve().parent)
 
 
 def load(file: Path) -> Installation:
@@ -222,19 +265,28 @@ def build(document: dict[str, Any], file: Path) -> Installation:
             [Misconfigured(str(file), _key(document, mistake["loc"]), _reason(mistake)) for mistake in error.errors()]
         ) from None
     base = file.resolve().parent
-    mistakes = [*_names(configuration), *_paths(configuration, base)]
+    mistakes = [*_names(configuration), *_paths(configuration, base), *_cluster(configuration)]
     if mistakes:
         raise ConfigurationRefused([Misconfigured(str(file), key, reason) for key, reason in mistakes])
     data_dir = base / configuration.hub.data_dir
-    url = configuration.store.url
     return Installation(
         file=file,
         configuration=configuration,
         site=_site(configuration),
         graph=_graph(configuration),
         data_dir=data_dir,
-        database=base / url.removeprefix("sqlite:///") if url else data_dir / "vaguemestre.db",
-        blob_folder=data_dir / "blobs",
+        place=place_of(
+            configuration.store.url, base=base, default=data_dir / "vaguemestre.db", password=_secret(configuration, base)
+        ),
+    )
+
+
+def _secret(configuration: Configuration, base: Path) -> str:
+    file = configuration.store.password_file
+    return (
+        (base / file).read_text(encoding="utf-8").strip()
+        if file is not None
+        else os.environ.get("VAGUEMESTRE_STORE_PASSWORD", "")
     )
 
 
@@ -305,17 +357,23 @@ def _names(configuration: Configuration) -> list[tuple[str, str]]:
 
 def _paths(configuration: Configuration, base: Path) -> list[tuple[str, str]]:
     mistakes = []
-    named: list[tuple[str, Any]] = [("web", configuration.web)]
+    named: list[tuple[str, Any]] = [("web", configuration.web), ("store", configuration.store), ("bell", configuration.bell)]
     named += [(f"source[{s.name}]", s) for s in configuration.source]
     named += [(f"destination[{d.name}]", d) for d in configuration.destination]
     for where, section in named:
-        for key in ("tls_cert_file", "tls_key_file", "tls_client_ca_file", "tls_ca_file"):
+        for key in ("tls_cert_file", "tls_key_file", "tls_client_ca_file", "tls_ca_file", "password_file", "creds_file"):
             path = getattr(section, key, None)
             if path is not None and not (base / path).is_file():
                 mistakes.append((f"{where}.{key}", "names a file that does not exist"))
     if configuration.mappings.folder is not None and not (base / configuration.mappings.folder).is_dir():
         mistakes.append(("mappings.folder", "names a folder that does not exist"))
     return mistakes
+
+
+def _cluster(configuration: Configuration) -> list[tuple[str, str]]:
+    if configuration.bell.url and not configuration.store.url.startswith(("postgresql://", "postgres://")):
+        return [("bell.url", 'is for several processes, which need a shared store: [store] url = "postgresql://…"')]
+    return []
 
 
 def _site(configuration: Configuration) -> Site:

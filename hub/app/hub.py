@@ -1,10 +1,11 @@
-"""The wiring of one process: store, receiver, router, dispatchers, listeners, web, jobs; how it starts and how it stops."""
+"""The wiring of one process: store, receiver, router, dispatchers, listeners, web, jobs; how it starts and how it stops.
+
+A process has all parts, or those of its role; several on one shared store are one hub.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -20,39 +21,51 @@ from hub.app.config import API, ConfigurationRefused, DestinationSection, Instal
 from hub.app.lock import DataFolderLock
 from hub.app.mapping_worker import registry as build_registry
 from hub.bell.local import LocalBell
+from hub.bell.port import Bell
 from hub.flow.carry import ApplicationCarrier, KeptMessages, RecordCarrier
-from hub.flow.deliver import LEASE_S, Carrier, Dispatcher
+from hub.flow.deliver import Carrier, Dispatcher
 from hub.flow.graph import RECORD, DestinationSpec
+from hub.flow.membership import Alone, Member
 from hub.flow.meters import Meters
 from hub.flow.operate import Operations
 from hub.flow.receive import Receiver
 from hub.flow.recent import Recent
 from hub.flow.route import Router
+from hub.flow.shards import job_of
 from hub.flow.workshop import Bench, Limits, Workshop
 from hub.ledger import deliveries, queries
+from hub.ledger.routing import Unrouted
 from hub.model import log
 from hub.model.ports import Answer, Origin
 from hub.model.refusals import MessageRefused, Unreadable
 from hub.store import Transaction
-from hub.store.sqlite import SqliteStore
+from hub.store.place import OpenStore, open_store
 from hub.store.upgrade import upgrade
 
 SWEEP_S = 5.0
 VERSION = "0.1.0"
+PARTS = {"all": {"edge", "worker", "web"}, "edge": {"edge"}, "worker": {"worker"}, "web": {"web"}}
 
 
 class Hub:
     """One process of a hub. `start` returns once it listens; `stop` drains and ends everything."""
 
-    def __init__(self, installation: Installation) -> None:
-        self.installation = installation
+    def __init__(self, installation: Installation, *, role: str = "all", status: str = "") -> None:
+        self.installation, self.role = installation, role
+        self._parts, self._status = PARTS[role], status
         self.failed = asyncio.Event()  # the store broke: end the process, let it be started again
-        self.store: SqliteStore
+        self.store: OpenStore
+        self.member: Alone | Member
+        self.bell: Bell
+        self.router: Router | None = None
         self.sources: list[MllpSource] = []
         self.web: Any = None
         self.tickets: Any = None
+        self._lock: DataFolderLock | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._life: asyncio.Task[None] | None = None  # of the member
         self._dispatchers: list[Dispatcher] = []
+        self._by_name: dict[str, Dispatcher] = {}
         self._destinations: list[MllpDestination] = []
         self._jobs: Any = None
         self._ready: dict[str, bool] = {"store": False, "listeners": False, "web": False}
@@ -65,17 +78,73 @@ class Hub:
         """Open the store, then listen for messages, then the rest.
 
         Raises:
-            ConfigurationRefused, DataFolderInUse, SchemaTooNew, OSError, Misconfigured.
+            ConfigurationRefused, DataFolderInUse, SchemaTooNew, StoreUnavailable, ClusterFull, OSError, Misconfigured.
         """
         installed = self.installation
-        self.bell, self.meters, recent = LocalBell(), Meters(), Recent()
+        self.meters = Meters()
         self._take_mappings()
-        self._lock = DataFolderLock(installed.data_dir)
-        upgrade(installed.database)
-        self.store = SqliteStore(installed.database, installed.blob_folder, on_broken=self.failed.set)
+        if not installed.place.shared:
+            self._lock = DataFolderLock(installed.data_dir)
+        await asyncio.to_thread(upgrade, installed.place)
+        self.store = open_store(installed.place, installed.blobs(), on_broken=self.failed.set)
         self.store.start()
-        await self.store.write(self._recover)
+        await self._join()
         self._ready["store"] = True
+        recent = Recent()
+        if "worker" in self._parts:
+            await self._make_worker(recent)
+        self.receiver = Receiver(
+            store=self.store,
+            registry=self.registry,
+            graph=installed.graph,
+            site=installed.site,
+            recent=Recent(0) if self.store.shared else recent,
+            meters=self.meters,
+            on_kept=self._kept,
+            dedupe_window_s=installed.configuration.hub.dedupe_window_days * 86_400,
+        )
+        self.operations = Operations(self.store, installed.graph, self.registry, installed.site, self.bell)
+        if "edge" in self._parts:
+            await self._listen()
+        self._ready["listeners"] = True
+        if self.router is not None:
+            self._tasks.append(asyncio.create_task(self.router.run(), name="router"))
+            self._tasks += [asyncio.create_task(d.run(), name=f"deliver {d.spec.name}") for d in self._dispatchers]
+        if isinstance(self.member, Member):
+            self._life = asyncio.create_task(self.member.run(), name="member")
+
+    async def _join(self) -> None:
+        """A name among the processes of a shared store; everything, where there is no other process."""
+        self.bell = LocalBell()
+        if not self.store.shared:
+            self.member = Alone()
+            await self.store.write(self._recover)
+            return
+        section = self.installation.configuration.cluster
+        if self.installation.configuration.bell.url:
+            self.bell = await self._bell_across(section.name)
+        self.member = Member(self.store, self.role, version=VERSION, lease_s=section.lease_s)
+        await self.member.start()
+        if "worker" in self._parts:
+            await self.store.write(self._block_unconfigured)
+
+    async def _bell_across(self, cluster: str) -> Bell:
+        from hub.bell.jetstream import JetStreamBell
+
+        section = self.installation.configuration.bell
+        bell = JetStreamBell(
+            section.url,
+            cluster=cluster,
+            tls_ca_file=self._file(section.tls_ca_file),
+            tls_cert_file=self._file(section.tls_cert_file),
+            tls_key_file=self._file(section.tls_key_file),
+            creds_file=self._file(section.creds_file),
+        )
+        await bell.start()
+        return bell
+
+    async def _make_worker(self, recent: Recent) -> None:
+        installed = self.installation
         self._make_dispatchers(recent)
         self.router = Router(
             store=self.store,
@@ -86,26 +155,32 @@ class Hub:
             bell=self.bell,
             held=self._held,
             takers=self._by_name,
+            member=self.member,
             pressed=lambda: self.receiver.pressed,
         )
-        self.receiver = Receiver(
-            store=self.store,
-            registry=self.registry,
-            graph=installed.graph,
-            site=installed.site,
-            recent=recent,
-            meters=self.meters,
-            on_kept=self.router.feed,
-            dedupe_window_s=installed.configuration.hub.dedupe_window_days * 86_400,
-        )
-        self.operations = Operations(self.store, installed.graph, self.registry, installed.site, self.bell)
-        await self._listen()
-        self._ready["listeners"] = True
-        self._tasks.append(asyncio.create_task(self.router.run(), name="router"))
-        self._tasks += [asyncio.create_task(d.run(), name=f"deliver {d.spec.name}") for d in self._dispatchers]
+        if isinstance(self.member, Member):
+            self.member.watchers = [self.router, *self._dispatchers]
+
+    def _kept(self, row: Unrouted) -> None:
+        """A message was kept: route it here, or wake the process whose turn it is."""
+        if self.store.shared:
+            self.bell.ring(job_of(row.shard))
+        elif self.router is not None:
+            self.router.feed(row)
 
     async def start_web(self) -> None:
         """Import and start the web and the scheduled jobs; messages flow already."""
+        section = self.installation.configuration.web
+        listen = section.listen if "web" in self._parts else self._status
+        if listen:
+            await self._serve(listen, status_only="web" not in self._parts)
+        self._ready["web"] = True
+        await asyncio.to_thread(__import__, "hub.app.jobs")
+        from hub.app.jobs import start_jobs
+
+        self._jobs = start_jobs(self)
+
+    async def _serve(self, listen: str, *, status_only: bool) -> None:
         from hub.web.server import WebServer
         from hub.web.services import Services
         from hub.web.tickets import Tickets
@@ -126,21 +201,16 @@ class Hub:
         def app() -> Any:
             from hub.web.app import create_app
 
-            return create_app(services)
+            return create_app(services, status_only=status_only)
 
         self.web = WebServer(
             app,
-            section.listen,
+            listen,
             tls_cert_file=absolute(self.installation, section.tls_cert_file),
             tls_key_file=absolute(self.installation, section.tls_key_file),
             tls_client_ca_file=absolute(self.installation, section.tls_client_ca_file),
         )
         await self.web.start()
-        self._ready["web"] = True
-        await asyncio.to_thread(__import__, "hub.app.jobs")
-        from hub.app.jobs import start_jobs
-
-        self._jobs = start_jobs(self)
 
     def _take_mappings(self) -> None:
         section = self.installation.configuration.mappings
@@ -159,6 +229,9 @@ class Hub:
 
     def _recover(self, tx: Transaction) -> None:
         deliveries.free_all(tx)
+        self._block_unconfigured(tx)
+
+    def _block_unconfigured(self, tx: Transaction) -> None:
         for (destination,) in tx.rows("SELECT DISTINCT destination FROM lane"):
             deliveries.set_blocked(tx, destination, self.installation.graph.blocked(destination) or None)
 
@@ -190,6 +263,7 @@ class Hub:
             max_pipelined=section.max_pipelined,
             idle_timeout_s=section.idle_timeout_s,
             frame_timeout_s=section.frame_timeout_s,
+            reuse_port=self.store.shared,
         )
 
     def _file(self, path: Path | None) -> str:
@@ -222,8 +296,6 @@ class Hub:
     def _make_dispatchers(self, recent: Recent) -> None:
         graph, site = self.installation.graph, self.installation.site
         messages = KeptMessages(self.store, graph, site, recent)
-        owner = f"{socket.gethostname()}:{os.getpid()}:{time.time_ns():x}"
-        self.owner = owner
         record = RecordCarrier(messages, self.registry, self.workshop, self.store)
         carriers: list[tuple[DestinationSpec, Carrier]] = [(DestinationSpec(RECORD, "record"), record)]
         for section in self.installation.configuration.destination:
@@ -232,7 +304,7 @@ class Hub:
             spec = graph.destinations[section.name]
             carriers.append((spec, ApplicationCarrier(spec, destination, messages, self.registry, self.workshop)))
         self._dispatchers = [
-            Dispatcher(spec, carrier, store=self.store, bell=self.bell, owner=owner, meters=self.meters, sweep_s=SWEEP_S)
+            Dispatcher(spec, carrier, store=self.store, bell=self.bell, member=self.member, meters=self.meters, sweep_s=SWEEP_S)
             for spec, carrier in carriers
         ]
         self._by_name = {dispatcher.spec.name: dispatcher for dispatcher in self._dispatchers}
@@ -286,13 +358,13 @@ class Hub:
         return generate_latest(self.meters.registry) + render(self._counts, self.store.times), CONTENT_TYPE_LATEST
 
     async def sweep(self) -> None:
-        """Renew leases, free lost ones, wake everybody, take fresh counts."""
-        now = self.store.now_us()
-        await self.store.write(lambda tx: deliveries.renew(tx, owner=self.owner, lease_until=now + int(LEASE_S * 1e6), now=now))
-        self.router.look()
+        """Wake everybody, as if every ring were lost; take fresh counts."""
+        if self.router is not None:
+            self.router.look()
         for dispatcher in self._dispatchers:
-            self.bell.ring(dispatcher.spec.name)
-        self._counts = {**await self.store.read(queries.counts), "at": time.time()}
+            dispatcher.look()
+        if "web" in self._parts:
+            self._counts = {**await self.store.read(queries.counts), "at": time.time()}
 
     # ---- stop ------------------------------------------------------------------------------------------------------
 
@@ -304,12 +376,13 @@ class Hub:
         await asyncio.gather(*(source.drain(limit / 2) for source in self.sources), return_exceptions=True)
         self.receiver.draining = True
         await _within(limit / 4, self.receiver.drained())
-        router, *dispatching = self._tasks
-        self.router.stop()
-        await asyncio.wait({router}, timeout=limit / 8)
-        for dispatcher in self._dispatchers:
-            dispatcher.stop()
-        await asyncio.wait(dispatching, timeout=limit / 8)
+        if self.router is not None:
+            router, *dispatching = self._tasks
+            self.router.stop()
+            await asyncio.wait({router}, timeout=limit / 8)
+            for dispatcher in self._dispatchers:
+                dispatcher.stop()
+            await asyncio.wait(dispatching, timeout=limit / 8)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -318,9 +391,22 @@ class Hub:
         if self.web is not None:
             await self.web.stop(1.0)
         self.workshop.close()
+        await self._go()
         await self.store.close()
-        self._lock.release()
+        if self._lock is not None:
+            self._lock.release()
         log.event("hub.stopped")
+
+    async def _go(self) -> None:
+        """Leave the other processes, and the bell."""
+        if isinstance(self.member, Member):
+            if self._life is not None:
+                self._life.cancel()
+                await asyncio.gather(self._life, return_exceptions=True)
+            await self.member.leave()
+        close = getattr(self.bell, "close", None)
+        if close is not None:
+            await close()
 
 
 async def _within(seconds: float, waiting: Any) -> None:

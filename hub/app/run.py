@@ -15,11 +15,26 @@ from hub.app.config import Installation
 from hub.model import log
 from hub.model.crash_points import arm
 
+_WRONG_USE = ("Misconfigured", "ConfigurationRefused", "DataFolderInUse", "SchemaTooNew", "ClusterFull")
 SWITCH_S = 0.0002  # the writer thread gets the interpreter back quickly after each statement
 
 
-def run_hub(installation: Installation) -> int:
-    """Run until SIGTERM or SIGINT; the exit code."""
+def wrong_role(installation: Installation, role: str, status: str) -> str:
+    """Why this installation cannot be run so; empty when it can."""
+    if role not in ("all", "edge", "worker", "web"):
+        return f"--role {role}: it is all, edge, worker or web"
+    if role != "all" and not installation.place.shared:
+        return f'--role {role}: several processes need a shared store, [store] url = "postgresql://…"'
+    if status and role in ("all", "web"):
+        return f"--status: {role} answers on [web] listen"
+    host, colon, port = status.rpartition(":")
+    if status and not (colon and host and port.isdigit() and int(port) < 65536):
+        return "--status: must be HOST:PORT, for example 127.0.0.1:9301"
+    return ""
+
+
+def run_hub(installation: Installation, *, role: str = "all", status: str = "") -> int:
+    """Run until SIGTERM or SIGINT; the exit code. `status`: HOST:PORT where an edge or a worker says how it is."""
     from hub.app.hub import Hub
     from hub.app.logging import set_up_logging
     from hub.model.refusals import HubError
@@ -30,7 +45,7 @@ def run_hub(installation: Installation) -> int:
 
     async def life() -> int:
         began = time.perf_counter()
-        hub = Hub(installation)
+        hub = Hub(installation, role=role, status=status)
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -41,12 +56,13 @@ def run_hub(installation: Installation) -> int:
             pid=os.getpid(),
             environment=installation.site.environment,
             count=len(hub.sources),
+            role=role,
         )
         await hub.start_web()
         gc.collect()
         gc.freeze()  # what the start made stays: collecting looks only at what messages leave behind
         gc.set_threshold(20_000, 20, 50)
-        log.event("hub.ready", seconds=round(time.perf_counter() - began, 3), url=hub.web.url)
+        log.event("hub.ready", seconds=round(time.perf_counter() - began, 3), url=hub.web.url if hub.web is not None else None)
         await asyncio.wait(
             {asyncio.ensure_future(stop.wait()), asyncio.ensure_future(hub.failed.wait())}, return_when=asyncio.FIRST_COMPLETED
         )
@@ -58,7 +74,7 @@ def run_hub(installation: Installation) -> int:
         return new_runner(life)
     except HubError as error:
         print(error.sentence, file=sys.stderr)
-        return 2 if error.code in ("Misconfigured", "ConfigurationRefused", "DataFolderInUse", "SchemaTooNew") else 1
+        return 2 if error.code in _WRONG_USE else 1
     except OSError as error:
         print(f"cannot start: {error.strerror or error}", file=sys.stderr)
         return 1

@@ -12,7 +12,7 @@ import importlib.util
 import re
 import secrets
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from functools import lru_cache
 from hashlib import blake2b
@@ -123,6 +123,16 @@ class JetStreamBell:
         key = ring_hash(name)
         self._known.add(key)
         return await self._local.wait(key, timeout_s)
+
+    def wake(self, name: str) -> None:
+        """Ring in this process only."""
+        self._local.ring(ring_hash(name))
+
+    def gather(self, names: Collection[str], wakes: str) -> None:
+        """A ring of any of `names` wakes who waits on `wakes`, in this process, until this is called again for `wakes`."""
+        keys = [ring_hash(name) for name in names]
+        self._known.update(keys)
+        self._local.gather(keys, ring_hash(wakes))
 
     async def start(self) -> None:
         """Connect, and stay connected until `close`. Returns after START_S at the latest, connected or not."""

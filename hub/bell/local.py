@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 
 
 class LocalBell:
@@ -10,9 +11,17 @@ class LocalBell:
 
     def __init__(self) -> None:
         self._events: dict[str, asyncio.Event] = {}
+        self._wakes: dict[str, str] = {}
 
     def ring(self, name: str) -> None:
-        self._event(name).set()
+        self._event(self._wakes.get(name, name)).set()
+
+    def wake(self, name: str) -> None:
+        self.ring(name)
+
+    def gather(self, names: Collection[str], wakes: str) -> None:
+        self._wakes = {name: other for name, other in self._wakes.items() if other != wakes}
+        self._wakes.update(dict.fromkeys(names, wakes))
 
     async def wait(self, name: str, timeout_s: float) -> bool:
         """Whether it rang within `timeout_s`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Protocol
 
 
@@ -14,5 +15,11 @@ class Bell(Protocol):
     def ring(self, name: str) -> None:
         """Wake whoever waits on `name`. Called from the event loop; never blocks, never raises."""
 
+    def wake(self, name: str) -> None:
+        """Ring in this process only."""
+
     async def wait(self, name: str, timeout_s: float) -> bool:
         """Whether it rang within `timeout_s`."""
+
+    def gather(self, names: Collection[str], wakes: str) -> None:
+        """A ring of any of `names` wakes who waits on `wakes`, in this process, until this is called again for `wakes`."""

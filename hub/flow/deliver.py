@@ -10,9 +10,10 @@ import heapq
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
-from hub.bell.local import LocalBell
+from hub.bell.port import Bell
 from hub.flow.file_plans import Grant
 from hub.flow.graph import DestinationSpec
+from hub.flow.membership import Membership
 from hub.flow.meters import Meters
 from hub.flow.retry import Breaker, pause_s
 from hub.ledger import deliveries
@@ -27,7 +28,6 @@ from hub.store import BlobDamaged, ReadTooLong, Store, StoreUnavailable, Transac
 
 LANES_AT_ONCE = 64  # claimed in one transaction
 LANES_HELD = 256  # and owned at any moment
-LEASE_S = 60.0
 
 
 class Carried(Protocol):
@@ -60,17 +60,18 @@ class Dispatcher:
         carrier: Carrier,
         *,
         store: Store,
-        bell: LocalBell,
-        owner: str,
+        bell: Bell,
+        member: Membership,
         meters: Meters,
         sweep_s: float = 5.0,
     ) -> None:
         self.spec, self._carrier, self._store, self._bell = spec, carrier, store, bell
-        self._owner, self._meters, self._sweep_s = owner, meters, sweep_s
+        self._member, self._meters, self._sweep_s = member, meters, sweep_s
         self._ready: list[tuple[int, Head]] = []
         self._held = 0  # lanes owned: ready, in flight, or waiting for their mark
         self._due: list[tuple[str, int]] = []  # lanes whose pause is over by the monotonic clock, and that pause's end
         self._active = 0  # deliveries under way
+        self._doubtful: list[int] = []  # epochs under which lanes were perhaps taken
         self._more_waits = True  # the ledger may hold lanes that could be claimed
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
@@ -97,16 +98,20 @@ class Dispatcher:
     def stop(self) -> None:
         """Claim nothing more; end what is in flight."""
         self._stopping = True
-        self._bell.ring(self.spec.name)
+        self._bell.wake(self.spec.name)
+
+    def look(self) -> None:
+        """Look into the ledger for lanes that nobody rang for."""
+        self._bell.wake(self.spec.name)
 
     # ---- taking up -------------------------------------------------------------------------------------------------
 
     def grant(self, lanes: int) -> Grant:
         """Room for up to `lanes` empty lanes, kept free until `take`; none while the destination is down or the hub stops."""
-        free = 0 if self._stopping or self.breaker.reason else max(0, min(lanes, LANES_HELD - self._held))
+        full = self._stopping or self.breaker.reason or not self._member.holds()
+        free = 0 if full else max(0, min(lanes, LANES_HELD - self._held))
         self._held += free
-        claim = Claim(self._owner, self._store.next_id(), self._store.now_us() + int(LEASE_S * 1e6))
-        return Grant(claim, free)
+        return Grant(Claim(self._member.owner, self._store.next_id()), free)
 
     def take(self, grant: Grant, heads: Sequence[Head]) -> None:
         """Take up what routing gave of a grant; the rest of its room is free again."""
@@ -114,6 +119,20 @@ class Dispatcher:
         for head in heads:
             heapq.heappush(self._ready, (head.id, head))
         self._pump()
+
+    def doubt(self, grant: Grant) -> None:
+        """The answer to the commit that would have taken a grant's lanes was lost: they are given back if they were taken."""
+        self._doubtful.append(grant.claim.epoch)
+
+    def lease_lost(self) -> None:
+        """Others have our lanes: what was not sent is theirs to send."""
+        self._held -= len(self._ready)
+        self._ready.clear()
+        self._doubtful.clear()
+
+    def lease_held(self) -> None:
+        self._pump()
+        self._bell.wake(self.spec.name)
 
     # ---- claiming --------------------------------------------------------------------------------------------------
 
@@ -123,12 +142,18 @@ class Dispatcher:
         room = 1 if self.breaker.half_open else LANES_HELD - self._held
         if self.breaker.half_open and self._held:
             room = 0
-        if room <= 0:
+        if room <= 0 or not self._member.holds():
             self._more_waits = True
             await self._bell.wait(self.spec.name, self._sweep_s)
             return
-        wanted = min(room, LANES_AT_ONCE)
-        heads = await self._store.write(lambda tx: self._claim(tx, wanted))
+        wanted, claim, due, doubtful = min(room, LANES_AT_ONCE), self._claim_now(), list(self._due), list(self._doubtful)
+        try:
+            heads = await self._store.write(lambda tx: self._claim(tx, wanted, claim, due, doubtful))
+        except StoreUnavailable:
+            self._doubtful.append(claim.epoch)
+            raise
+        del self._due[: len(due)]
+        self._doubtful = [epoch for epoch in self._doubtful if epoch not in doubtful]
         for head in heads:
             heapq.heappush(self._ready, (head.id, head))
         self._held += len(heads)
@@ -139,20 +164,18 @@ class Dispatcher:
         while self._held > LANES_HELD - LANES_AT_ONCE and not self._stopping:
             await self._bell.wait(self.spec.name, self._sweep_s)
 
-    def _claim(self, tx: Transaction, at_most: int) -> list[Head]:
-        if self._due:
-            due, self._due = self._due, []
-            tx.run_many("UPDATE lane SET not_before = 0 WHERE key = ? AND not_before = ? AND owner IS NULL", due)
+    def _claim_now(self) -> Claim:
+        return Claim(self._member.owner, self._store.next_id())
+
+    def _claim(
+        self, tx: Transaction, at_most: int, claim: Claim, due: Sequence[tuple[str, int]], doubtful: Sequence[int]
+    ) -> list[Head]:
         now = self._store.now_us()
-        heads = deliveries.claim(
-            tx,
-            self.spec.name,
-            owner=self._owner,
-            epoch=self._store.next_id(),
-            now=now,
-            lease_until=now + int(LEASE_S * 1e6),
-            at_most=at_most,
-        )
+        if doubtful:
+            deliveries.forget(tx, doubtful, owner=claim.owner, now=now)
+        if due:
+            tx.run_many("UPDATE lane SET not_before = 0 WHERE key = ? AND not_before = ? AND owner IS NULL", sorted(due))
+        heads = deliveries.claim(tx, self.spec.name, claim, now=now, at_most=at_most)
         if self.spec.on_unsure != "hold":
             return heads
         unsure = [head for head in heads if head.unsure]
@@ -178,9 +201,7 @@ class Dispatcher:
             self._held -= len(heads)
             while True:
                 try:
-                    return await self._store.write(
-                        lambda tx: deliveries.give_back(tx, heads, owner=self._owner, now=self._store.now_us())
-                    )
+                    return await self._store.write(lambda tx: deliveries.give_back(tx, heads, now=self._store.now_us()))
                 except StoreUnavailable as error:
                     log.event("deliver.store_unavailable", level="warning", destination=self.spec.name, reason=error.code)
                 if self._stopping:
@@ -195,6 +216,8 @@ class Dispatcher:
         while self._ready and self._active < self._carrier.in_flight and not self._stopping:
             if self.breaker.is_open:
                 self._aside(self._give_back())
+                return
+            if not self._member.holds():  # `lease_held` or `lease_lost` says how it goes on
                 return
             self._active += 1
             self._aside(self._deliver(heapq.heappop(self._ready)[1]))
@@ -285,7 +308,7 @@ class Dispatcher:
 
     def _pause_over(self, lane: str, not_before: int) -> None:
         self._due.append((lane, not_before))
-        self._bell.ring(self.spec.name)
+        self._bell.wake(self.spec.name)
 
     def _opened(self, was_open: bool) -> None:
         if self.breaker.reason and not was_open:
@@ -295,7 +318,7 @@ class Dispatcher:
     def _closed(self) -> None:
         self._meters.breaker_open.labels(self.spec.name).set(0)
         log.event("destination.up", destination=self.spec.name)
-        self._bell.ring(self.spec.name)
+        self._bell.wake(self.spec.name)
 
     # ---- filing ----------------------------------------------------------------------------------------------------
 
@@ -303,11 +326,12 @@ class Dispatcher:
         self._marks.submit(outcome, lambda result: self._filed(outcome, result))
 
     def _mark_all(self, tx: Transaction, outcomes: Sequence[Outcome]) -> list[Marked]:
-        return mark(tx, outcomes, owner=self._owner)
+        return mark(tx, outcomes, owner=self._member.owner)
 
     def _filed(self, outcome: Outcome, result: Marked | BaseException) -> None:
         if isinstance(result, StoreUnavailable):
-            asyncio.get_running_loop().call_later(0.2, self._file, outcome)  # the end is known; only the disk is not ready
+            outcome.again = True
+            asyncio.get_running_loop().call_later(0.2, self._file, outcome)  # the end is known; only the store is not ready
             return
         if isinstance(result, BaseException):
             log.event(
@@ -345,7 +369,7 @@ class Dispatcher:
             return
         self._held -= 1
         if (self._more_waits and self._held <= LANES_HELD - LANES_AT_ONCE) or self.breaker.reason:
-            self._bell.ring(self.spec.name)
+            self._bell.wake(self.spec.name)
 
     async def _leave_to_an_operator(self, head: Head) -> None:
         """The end of a delivery cannot be written: neither sent again and again, nor forgotten."""

@@ -81,24 +81,30 @@ def file_plans(
     blocked: Callable[[str], str],
     held: Callable[[str], str],
     grants: dict[str, Grant],
+    seen: Callable[[int], None] | None = None,
 ) -> Filed:
     """File a few messages in their order.
 
     `blocked` says why a destination cannot have anything (not configured), `held` why it is not asked now (down). A delivery
-    whose lane is empty goes straight to the worker that has a grant for it.
+    whose lane is empty goes straight to the worker that has a grant for it. `seen` tells the maker of numbers what other
+    processes made, where there are any: a lane is in the order of its deliveries' numbers.
     """
     before = routing.still_received(tx, [plan.row.id for plan in plans])
     filed = _match(tx, [plan for plan in plans if plan.row.id in before], next_id, now)
     _tell_reused_control_ids(tx, filed)
+    busy = deliveries.occupied(tx, sorted({f"{name}/{one.tail}" for one in filed for name, _ in one.plan.targets}))
+    there = frozenset(busy)
+    if seen is not None and there:
+        seen(deliveries.newest_open(tx, sorted(there)))
     for one in filed:
         one.made = _deliveries(one, next_id, blocked, held)
-    busy = deliveries.occupied(tx, list({d.lane for one in filed for d in one.made if not d.refused}))
     _change_record(tx, filed, busy, next_id, now)
     heads = _hand_out(filed, busy, grants, now)
     made = [d for one in filed for d in one.made]
-    deliveries.add(tx, made, now)
+    deliveries.add(tx, made, now, busy=there)
     routing.file_routed(tx, [_routed(one) for one in filed], before, now)
-    return Filed({d.destination for d in made if not (d.delivered or d.refused or d.blocked_reason or d.claim)}, heads)
+    waiting = {d.destination for d in made if not (d.delivered or d.refused or d.blocked_reason or d.claim or d.lane in there)}
+    return Filed(waiting, heads)
 
 
 def _match(tx: Transaction, plans: Sequence[Plan], next_id: Callable[[], int], now: int) -> list[_Filed]:

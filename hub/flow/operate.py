@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from hub.bell.local import LocalBell
+from hub.bell.port import Bell
 from hub.flow.graph import RECORD, Graph
 from hub.flow.ports import Registry
 from hub.formats.er7 import read
@@ -31,7 +31,7 @@ def _number(uid: str) -> int:
 class Operations:
     """Each act is one transaction. Ids are those of the API. Raises: NotFound, NotPossible, StoreUnavailable."""
 
-    def __init__(self, store: Store, graph: Graph, registry: Registry, site: Site, bell: LocalBell) -> None:
+    def __init__(self, store: Store, graph: Graph, registry: Registry, site: Site, bell: Bell) -> None:
         self._store, self._graph, self._registry, self._site, self._bell = store, graph, registry, site, bell
 
     async def discard(self, message_id: str) -> None:

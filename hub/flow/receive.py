@@ -18,6 +18,7 @@ from hub.flow.graph import Graph
 from hub.flow.meters import Meters
 from hub.flow.ports import Registry
 from hub.flow.recent import Recent
+from hub.flow.shards import shard_of
 from hub.formats.er7 import Message, acknowledgement, read
 from hub.ledger.messages import INLINE_BYTES, Kept, NewMessage, keep, mark_acks
 from hub.ledger.routing import Unrouted
@@ -132,6 +133,8 @@ class Receiver:
             message = read(body, site.default_charset)
             new.type, new.control_id, new.sending_app = message.type[:64], message.control_id[:200], message.sending_app[:200]
             new.charset, new.ack_owed = message.charset, _owes_answer(message)
+            if self._store.shared:
+                new.shard = shard_of(message, origin.source, origin.connection)
             if self.draining:
                 raise Unavailable(at="MSH", sentence="the hub is stopping: send again in a moment")
             new.findings = tuple(self._registry.admit(message, site))
@@ -158,7 +161,7 @@ class Receiver:
             message_id = result.message_id
             if refusal is None and not again and message is not None:
                 self._recent.put(message_id, message)
-                self._on_kept(Unrouted(message_id, new.source, new.connection, new.charset, new.in_file, new.sha256))
+                self._on_kept(Unrouted(message_id, new.source, new.connection, new.charset, new.in_file, new.sha256, new.shard))
         else:
             refusal, kept, again, message_id = (
                 Unavailable(at="MSH", sentence="the hub cannot store messages now: send again later"),

@@ -14,11 +14,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from hub.bell.local import LocalBell
+from hub.bell.port import Bell
 from hub.flow.file_plans import Filed, Grant, Plan, file_plans
 from hub.flow.graph import RECORD, Graph
+from hub.flow.membership import Membership
 from hub.flow.ports import Registry, Structure
 from hub.flow.recent import Recent
+from hub.flow.shards import job_of
 from hub.formats.er7 import Message, read
 from hub.ledger import routing
 from hub.ledger.deliveries import Head
@@ -39,14 +41,21 @@ YIELD = 2.0  # under pressure routing rests twice as long as it works
 
 
 class Taker(Protocol):
-    """Who makes a destination's deliveries: says how many empty lanes it would take now, then gets what it was given of them."""
+    """Who makes a destination's deliveries: says how many empty lanes it would take now, then gets what it was given of them.
+
+    `doubt`: whether the grant's lanes were taken is not known, because the answer to the commit was lost.
+    """
 
     def grant(self, lanes: int) -> Grant: ...
     def take(self, grant: Grant, heads: Sequence[Head]) -> None: ...
+    def doubt(self, grant: Grant) -> None: ...
 
 
 class Router:
-    """Routes what `Receiver` kept. One per store; `run` ends after `stop`."""
+    """Routes what `Receiver` kept; `run` ends after `stop`.
+
+    Where the store is shared it reads the shards of its process from the ledger, in the order in which they were kept.
+    """
 
     def __init__(
         self,
@@ -56,9 +65,10 @@ class Router:
         graph: Graph,
         site: Site,
         recent: Recent,
-        bell: LocalBell,
+        bell: Bell,
         held: Callable[[str], str],
         takers: Mapping[str, Taker],
+        member: Membership,
         pressed: Callable[[], bool] = lambda: False,
     ) -> None:
         self._store, self._registry, self._graph, self._recent, self._bell, self._held = (
@@ -71,6 +81,8 @@ class Router:
         )
         self._sites = {name: replace(site, source=name, default_charset=spec.charset) for name, spec in graph.sources.items()}
         self._site, self._pressed, self._takers = site, pressed, takers
+        self._member = member
+        self._gathered: tuple[int, ...] | None = None
         self._stopping = False
         self._fed: deque[Unrouted] = deque()
         self._behind = True  # the ledger holds messages that were not fed: those of the last run, or too many to hold
@@ -81,7 +93,7 @@ class Router:
         if len(self._fed) >= FED_AT_MOST:
             self._start_over()
         self._fed.append(row)
-        self._bell.ring(BELL)
+        self._bell.wake(BELL)
 
     def _start_over(self) -> None:
         """Take everything from the ledger again, in order of arrival: what was fed and not filed must not be overtaken."""
@@ -91,12 +103,18 @@ class Router:
     def look(self) -> None:
         """Look into the ledger for messages that nobody fed."""
         self._behind = True
-        self._bell.ring(BELL)
+        self._bell.wake(BELL)
+
+    def lease_lost(self) -> None:
+        """What is in hand finds its messages routed by others, or routes them: either way once."""
+
+    def lease_held(self) -> None:
+        self.look()
 
     def stop(self) -> None:
         """End after the group in hand; `run` returns."""
         self._stopping = True
-        self._bell.ring(BELL)
+        self._bell.wake(BELL)
 
     async def run(self, sweep_s: float = 5.0) -> None:
         while not self._stopping:
@@ -119,6 +137,8 @@ class Router:
             self.idle.clear()
 
     async def _batch(self) -> bool:
+        if self._member.leaving:
+            await self._member.let_go()
         waiting, bodies = await self._next()
         if not waiting:
             return False
@@ -142,6 +162,8 @@ class Router:
 
     async def _next(self) -> tuple[list[Unrouted], dict[int, bytes]]:
         """The next messages to route: as they were fed, or from the ledger when that is not all."""
+        if self._store.shared:
+            return await self._next_of_shards()
         if self._behind:
             self._behind = False
             waiting, bodies = await self._store.read(lambda tx: routing.unrouted(tx, limit=BATCH, known=self._recent.get))
@@ -149,6 +171,15 @@ class Router:
             if waiting:
                 return waiting, bodies
         return [self._fed.popleft() for _ in range(min(BATCH, len(self._fed)))], {}
+
+    async def _next_of_shards(self) -> tuple[list[Unrouted], dict[int, bytes]]:
+        shards = self._member.shards
+        if shards is not self._gathered:
+            self._gathered = shards
+            self._bell.gather([job_of(one) for one in shards or ()], BELL)
+        if not shards or not self._member.holds():
+            return [], {}
+        return await self._store.read(lambda tx: routing.unrouted(tx, limit=BATCH, known=self._recent.get, shards=shards))
 
     async def _filed(self, group: Sequence[Unrouted], filing: asyncio.Future[Filed]) -> None:
         try:
@@ -174,9 +205,14 @@ class Router:
                     blocked=self._graph.blocked,
                     held=self._held,
                     grants=grants,
+                    seen=self._store.seen if self._store.shared else None,
                 )
             )
             heads = filed.heads
+        except StoreUnavailable:
+            for name, grant in grants.items():
+                self._takers[name].doubt(grant)
+            raise
         finally:
             for name, grant in grants.items():
                 self._takers[name].take(grant, heads.get(name, []))
@@ -212,6 +248,7 @@ class Router:
             if body is None:
                 body = await self._store.read(lambda tx: body_of(tx, row.id))
             message = read(body, row.charset)
+            self._recent.put(row.id, message)
         except (BlobDamaged, MessageRefused, KeyError) as error:
             code = error.code if isinstance(error, HubError) else "BodyMissing"
             log.event("message.damaged", level="error", message_id=row.id, reason=code)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from hub.ledger.deliveries import NewDelivery, add
+from hub.ledger.deliveries import NewDelivery, add, occupied
 from hub.ledger.outcomes import settle
 from hub.model.refusals import HubError
 from hub.model.states import (
@@ -51,7 +51,7 @@ def message_state(tx: Transaction, message_id: int) -> tuple[MessageState, int, 
     Raises:
         NotFound: no such message.
     """
-    row = tx.row("SELECT state, open_n, failed_n FROM message WHERE id = ?", message_id)
+    row = tx.row(f"SELECT state, open_n, failed_n FROM message WHERE id = ?{tx.locked}", message_id)  # noqa: S608
     if row is None:
         raise NotFound("no such message")
     return MessageState(row[0]), row[1], row[2]
@@ -63,6 +63,7 @@ def discard(tx: Transaction, message_id: int, now: int) -> None:
     Raises:
         NotFound, NotPossible.
     """
+    occupied(tx, [lane for (lane,) in tx.rows("SELECT DISTINCT lane FROM delivery WHERE message_id = ?", message_id)])
     state, _, failed_n = message_state(tx, message_id)
     if (state, MessageEvent.DISCARD) not in MESSAGE_STATES:
         raise NotPossible(f"a message in state {state.value} cannot be discarded")
@@ -152,6 +153,7 @@ def replay(
     Raises:
         NotFound, NotPossible: the message was refused, discarded, or is not routed yet.
     """
+    busy = occupied(tx, [lane for _, _, lane in destinations])
     state, open_n, failed_n = message_state(tx, message_id)
     if (state, MessageEvent.REOPEN) not in MESSAGE_STATES:
         raise NotPossible(f"a message in state {state.value} cannot be replayed")
@@ -178,7 +180,7 @@ def replay(
                 blocked_reason=blocked(destination),
             )
         )
-    add(tx, made, now)
+    add(tx, made, now, busy=busy)
     reopened = advance(MESSAGE_STATES, state, MessageEvent.REOPEN)
     tx.run(
         "UPDATE message SET state = ?, open_n = ?, failed_n = ? WHERE id = ?",
@@ -223,9 +225,12 @@ def file_receipt(tx: Transaction, delivery_id: int, receipt: Receipt) -> None:
 
 
 def _delivery(tx: Transaction, delivery_id: int) -> tuple[int, DeliveryState, str]:
-    row = tx.row("SELECT message_id, state, lane FROM delivery WHERE id = ?", delivery_id)
-    if row is None:
+    lane = tx.row("SELECT lane FROM delivery WHERE id = ?", delivery_id)
+    if lane is None:
         raise NotFound("no such delivery")
+    occupied(tx, [lane[0]])
+    row = tx.row(f"SELECT message_id, state, lane FROM delivery WHERE id = ?{tx.locked}", delivery_id)  # noqa: S608
+    assert row is not None
     return row[0], DeliveryState(row[1]), row[2]
 
 

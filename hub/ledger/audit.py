@@ -31,6 +31,7 @@ class AuditEntry:
 
 def record(tx: Transaction, entries: Sequence[AuditEntry], *, next_id: Callable[[], int], now_us: int) -> list[int]:
     """Append the rows in order; their numbers, which always grow along the chain."""
+    tx.exclusive("audit")  # one chain, whoever writes
     last = tx.row("SELECT id, hash FROM audit ORDER BY id DESC LIMIT 1")
     number, previous = (last[0], bytes(last[1])) if last else (0, _FIRST)
     rows = []

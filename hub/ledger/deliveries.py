@@ -1,16 +1,18 @@
 """Deliveries and their lanes: one lane a destination and patient, only its head may leave.
 
 A lane row exists while it has open deliveries. Whoever works on it owns it under an epoch; a mark made under another epoch
-is fenced off and changes nothing.
+is fenced off and changes nothing. Whoever changes a delivery locks its lane first: a lane does not vanish under a delivery
+that is being added, nor is it taken by two.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from hub.model.states import DELIVERY_STATES, OPEN_DELIVERIES, DeliveryEvent, DeliveryState, advance
 from hub.store import Transaction
+from hub.store.port import Row
 
 _DELIVERY = (
     "id",
@@ -28,20 +30,22 @@ _DELIVERY = (
     "follows",
     "first_try_at",
 )
-_HEAD = (
+_HEADS = (
+    "WITH v(k) AS (VALUES {values}) "
     "SELECT d.id, d.message_id, d.destination, d.mapping, d.lane, d.state, d.attempts, d.first_try_at, d.replay, "
-    "m.source, m.control_id, m.in_file, m.sha256, m.charset, d.follows FROM delivery d JOIN message m ON m.id = d.message_id "
-    "WHERE d.lane = ? AND d.state IN ('QUEUED','WAITING','SENDING','UNSURE') ORDER BY d.id LIMIT 1"
+    "m.source, m.control_id, m.in_file, m.sha256, m.charset, d.follows FROM v JOIN delivery d ON d.id = "
+    "(SELECT o.id FROM delivery o WHERE o.lane = v.k AND o.state IN ('QUEUED','WAITING','SENDING','UNSURE') "
+    "ORDER BY o.id LIMIT 1) "
+    "JOIN message m ON m.id = d.message_id"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Under what a worker takes lanes: its name, an epoch that only grows, and until when (UTC microseconds)."""
+    """Under what a worker takes lanes: its name, and an epoch that only grows."""
 
     owner: str
     epoch: int
-    lease_until: int
 
 
 @dataclass(slots=True)
@@ -95,8 +99,8 @@ class Held:
     reason: str
 
 
-def add(tx: Transaction, deliveries: Sequence[NewDelivery], now: int) -> None:
-    """Write deliveries and make sure that the lane of each open one exists."""
+def add(tx: Transaction, deliveries: Sequence[NewDelivery], now: int, *, busy: Collection[str]) -> None:
+    """Write deliveries, and the lanes of open ones that are not `busy` (what `occupied` told in this transaction)."""
     rows, lanes = [], {}
     for d in deliveries:
         state = DeliveryState.QUEUED
@@ -126,30 +130,41 @@ def add(tx: Transaction, deliveries: Sequence[NewDelivery], now: int) -> None:
                 now if d.claim is not None else None,
             )
         )
-        if state in OPEN_DELIVERIES and d.lane not in lanes:
-            owner, epoch, until = (d.claim.owner, d.claim.epoch, d.claim.lease_until) if d.claim is not None else (None, 0, None)
-            lanes[d.lane] = (d.lane, d.destination, d.id, 0, owner, epoch, until, d.blocked_reason or None)
+        if state in OPEN_DELIVERIES and d.lane not in busy and d.lane not in lanes:
+            owner, epoch = (d.claim.owner, d.claim.epoch) if d.claim is not None else (None, 0)
+            lanes[d.lane] = (d.lane, d.destination, d.id, 0, owner, epoch, d.blocked_reason or None)
     tx.insert("delivery", _DELIVERY, rows)
     tx.insert(
         "lane",
-        ("key", "destination", "head", "not_before", "owner", "epoch", "lease_until", "blocked_reason"),
-        list(lanes.values()),
-        suffix="ON CONFLICT (key) DO NOTHING",
+        ("key", "destination", "head", "not_before", "owner", "epoch", "blocked_reason"),
+        sorted(lanes.values(), key=lambda lane: lane[0]),
     )
 
 
 def occupied(tx: Transaction, lanes: Sequence[str]) -> set[str]:
-    """Which of these lanes have open deliveries."""
-    return {key for (key,) in tx.rows_in("SELECT key FROM lane WHERE key IN ({keys})", lanes)} if lanes else set()
+    """Which of these lanes have open deliveries; they stay so until the commit."""
+    if not lanes:
+        return set()
+    return {key for (key,) in tx.rows_in(f"SELECT key FROM lane WHERE key IN ({{keys}}) ORDER BY key{tx.locked}", lanes)}  # noqa: S608
 
 
-def claim(tx: Transaction, destination: str, *, owner: str, epoch: int, now: int, lease_until: int, at_most: int) -> list[Head]:
+def newest_open(tx: Transaction, lanes: Sequence[str]) -> int:
+    """The highest number of an open delivery in these lanes: what is added to them must be higher."""
+    row = tx.rows_values(
+        "WITH v(k) AS (VALUES {values}) SELECT max((SELECT max(o.id) FROM delivery o WHERE o.lane = v.k AND "
+        "o.state IN ('QUEUED','WAITING','SENDING','UNSURE'))) FROM v",
+        [(lane,) for lane in lanes],
+    )
+    return max((number for (number,) in row if number is not None), default=0)
+
+
+def claim(tx: Transaction, destination: str, claim: Claim, *, now: int, at_most: int) -> list[Head]:
     """Take up to `at_most` lanes that are due, oldest first, and mark their heads SENDING. Empty lanes vanish."""
     keys = [
         key
         for (key,) in tx.rows(
-            "SELECT key FROM lane WHERE destination = ? AND owner IS NULL AND blocked_reason IS NULL AND not_before <= ? "
-            "ORDER BY not_before, head LIMIT ?",
+            "SELECT key FROM lane WHERE destination = ? AND owner IS NULL AND blocked_reason IS NULL AND not_before <= ? "  # noqa: S608
+            f"ORDER BY not_before, head LIMIT ?{tx.skip_locked}",
             destination,
             now,
             at_most,
@@ -158,33 +173,32 @@ def claim(tx: Transaction, destination: str, *, owner: str, epoch: int, now: int
     if not keys:
         return []
     heads: list[Head] = []
-    empty: list[str] = []
     held: list[tuple[str, str]] = []
-    for key in keys:
-        head = oldest_open(tx, key, epoch)
-        if head is None:
-            empty.append(key)
-        elif isinstance(head, Held):
+    found = heads_of(tx, keys, claim.epoch)
+    for key, head in found.items():
+        if isinstance(head, Held):
             held.append((key, head.reason))
         else:
             heads.append(head)
     tx.update("lane", "key", ("blocked_reason",), held)
-    tx.update("lane", "key", ("owner", "epoch", "lease_until"), [(head.lane, owner, epoch, lease_until) for head in heads])
+    tx.update("lane", "key", ("owner", "epoch"), [(head.lane, claim.owner, claim.epoch) for head in heads])
     tx.update(
         "delivery",
         "id",
         ("state", "updated_at", "first_try_at"),
         [(head.id, DeliveryState.SENDING.value, now, head.first_try_at or now) for head in heads],
     )
-    tx.run_in("DELETE FROM lane WHERE key IN ({keys})", empty)
+    tx.run_in("DELETE FROM lane WHERE key IN ({keys})", [key for key in keys if key not in found])
     return sorted(heads, key=lambda head: head.id)
 
 
-def oldest_open(tx: Transaction, lane: str, epoch: int) -> Head | Held | None:
-    """The head of a lane as a worker with `epoch` would hold it; None when nothing is open."""
-    row = tx.row(_HEAD, lane)
-    if row is None:
-        return None
+def heads_of(tx: Transaction, lanes: Collection[str], epoch: int | Mapping[str, int]) -> dict[str, Head | Held]:
+    """The heads of lanes as a worker under `epoch` (one for all, or each lane's) would hold them; empty lanes are left out."""
+    rows = tx.rows_values(_HEADS, [(lane,) for lane in lanes]) if lanes else []
+    return {row[4]: _head(tx, row, epoch if isinstance(epoch, int) else epoch[row[4]]) for row in rows}
+
+
+def _head(tx: Transaction, row: Row, epoch: int) -> Head | Held:
     if (
         row[14] is not None
         and tx.row(
@@ -223,31 +237,35 @@ def oldest_open(tx: Transaction, lane: str, epoch: int) -> Head | Held | None:
     )
 
 
-def give_back(tx: Transaction, heads: Sequence[Head], *, owner: str, now: int) -> None:
+def give_back(tx: Transaction, heads: Sequence[Head], *, now: int) -> None:
     """Release lanes whose heads were claimed and never sent (drain, breaker)."""
-    for head in heads:
-        if tx.run(
-            "UPDATE lane SET owner = NULL, lease_until = NULL WHERE key = ? AND owner = ? AND epoch = ?",
-            head.lane,
-            owner,
-            head.epoch,
-        ):
-            tx.run("UPDATE delivery SET state = 'QUEUED', updated_at = ? WHERE id = ? AND state = 'SENDING'", now, head.id)
+    epochs = {head.lane: head.epoch for head in heads}
+    ours = {key for key, epoch in _locked_lanes(tx, list(epochs)) if epochs[key] == epoch}
+    tx.run_in("UPDATE lane SET owner = NULL WHERE key IN ({keys})", sorted(ours))
+    tx.update(
+        "delivery",
+        "id",
+        ("state", "updated_at"),
+        [(head.id, DeliveryState.QUEUED.value, now) for head in heads if head.lane in ours],
+    )
 
 
-def renew(tx: Transaction, *, owner: str, lease_until: int, now: int) -> int:
-    """Renew our leases and free those that ran out; how many lanes were freed."""
-    tx.run("UPDATE lane SET lease_until = ? WHERE owner = ?", lease_until, owner)
-    return tx.run("UPDATE lane SET owner = NULL, lease_until = NULL WHERE owner IS NOT NULL AND lease_until < ?", now)
+def forget(tx: Transaction, epochs: Sequence[int], *, owner: str, now: int) -> None:
+    """Release lanes that were taken under these epochs, if they were: the answer to that commit was lost, nothing was sent."""
+    sql = f"SELECT key FROM lane WHERE owner = ? AND epoch IN ({{keys}}) ORDER BY key{tx.locked}"  # noqa: S608
+    lanes = [key for (key,) in tx.rows_in(sql, epochs, owner)]
+    tx.run_in("UPDATE lane SET owner = NULL WHERE key IN ({keys})", lanes)
+    sending = tx.rows_in("SELECT id FROM delivery WHERE lane IN ({keys}) AND state IN ('SENDING')", lanes) if lanes else []
+    tx.update("delivery", "id", ("state", "updated_at"), [(number, DeliveryState.QUEUED.value, now) for (number,) in sending])
 
 
-def free_all(tx: Transaction) -> int:
+def free_all(tx: Transaction) -> None:
     """Free every lane: only the one process that holds the data folder may do this, at its start.
 
     Pauses end too: they were reckoned by a clock that may have been set back since.
     """
     tx.run("UPDATE lane SET not_before = 0 WHERE not_before > 0")
-    return tx.run("UPDATE lane SET owner = NULL, lease_until = NULL WHERE owner IS NOT NULL")
+    tx.run("UPDATE lane SET owner = NULL WHERE owner IS NOT NULL")
 
 
 def set_blocked(tx: Transaction, destination: str, reason: str | None) -> None:
@@ -263,17 +281,19 @@ def set_blocked(tx: Transaction, destination: str, reason: str | None) -> None:
 
 def hold(tx: Transaction, heads: Sequence[Head], now: int, *, reason: str = "no answer") -> None:
     """Leave deliveries whose outcome is unknown to an operator: UNSURE, and their lanes held."""
-    for head in heads:
-        if tx.run(
-            "UPDATE lane SET owner = NULL, lease_until = NULL, blocked_reason = ? WHERE key = ? AND epoch = ?",
-            f"{reason}: an operator decides",
-            head.lane,
-            head.epoch,
-        ):
-            tx.run(
-                "UPDATE delivery SET state = ?, last_error = ?, updated_at = ? WHERE id = ?",
-                DeliveryState.UNSURE.value,
-                reason,
-                now,
-                head.id,
-            )
+    epochs = {head.lane: head.epoch for head in heads}
+    ours = {key for key, epoch in _locked_lanes(tx, list(epochs)) if epochs[key] == epoch}
+    tx.update("lane", "key", ("owner", "blocked_reason"), [(key, None, f"{reason}: an operator decides") for key in sorted(ours)])
+    tx.update(
+        "delivery",
+        "id",
+        ("state", "last_error", "updated_at"),
+        [(head.id, DeliveryState.UNSURE.value, reason, now) for head in heads if head.lane in ours],
+    )
+
+
+def _locked_lanes(tx: Transaction, lanes: Sequence[str]) -> list[Row]:
+    """Key and epoch of those that are there; nobody else changes them until the commit."""
+    if not lanes:
+        return []
+    return tx.rows_in(f"SELECT key, epoch FROM lane WHERE key IN ({{keys}}) ORDER BY key{tx.locked}", lanes)  # noqa: S608

@@ -33,6 +33,7 @@ _MESSAGE = (
     "ack_error",
     "ack_state",
     "findings",
+    "shard",
 )
 
 
@@ -64,6 +65,7 @@ class NewMessage:
     in_file: bool = False
     strict_control_id: bool = False
     ack_owed: bool = True
+    shard: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +154,7 @@ def _write(tx: Transaction, items: Sequence[NewMessage]) -> None:
                 error_json(item.refusal),
                 (AckState.OWED if item.ack_owed else AckState.NOT_OWED).value,
                 findings_json(item.findings),
+                item.shard,
             )
             for item in items
         ],
@@ -174,7 +177,7 @@ def _used_before(tx: Transaction, item: NewMessage, dedupe_since: int) -> bool:
 
 
 def _judge_again(tx: Transaction, item: NewMessage, message_id: int) -> Kept:
-    row = tx.row("SELECT state, ack_code, ack_state FROM message WHERE id = ?", message_id)
+    row = tx.row(f"SELECT state, ack_code, ack_state FROM message WHERE id = ?{tx.locked}", message_id)  # noqa: S608
     if row is None or row[1] == "AA":
         return Kept(message_id, None, again=True)
     before = AckState(row[2])
@@ -205,7 +208,10 @@ def _judge_again(tx: Transaction, item: NewMessage, message_id: int) -> Kept:
 def mark_acks(tx: Transaction, items: Sequence[tuple[int, AckEvent]]) -> list[None]:
     """Move acknowledgement states of messages that routing does not touch: refused ones, and lost answers."""
     states: dict[int, str] = dict(
-        tx.rows_in("SELECT id, ack_state FROM message WHERE id IN ({keys})", [message_id for message_id, _ in items])
+        tx.rows_in(
+            f"SELECT id, ack_state FROM message WHERE id IN ({{keys}}) ORDER BY id{tx.locked}",  # noqa: S608
+            [message_id for message_id, _ in items],
+        )
     )
     for message_id, event in items:
         before = AckState(states[message_id])

@@ -6,9 +6,9 @@ A mark made under another epoch than the lane's is fenced off and changes nothin
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from hub.ledger.deliveries import Head, Held, oldest_open
+from hub.ledger.deliveries import Head, Held, heads_of
 from hub.model.states import (
     DELIVERY_STATES,
     FAILED_DELIVERIES,
@@ -44,40 +44,65 @@ class Outcome:
     breaks_message: bool = False  # the hub's own failure: the message is set aside
     keep_lane: bool = True  # go on with the lane's next delivery
     also: Callable[[Transaction], None] | None = field(default=None, repr=False)
+    again: bool = False  # the answer to an earlier commit of this end was lost
 
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """`fenced`: somebody else owns the lane now. `next`: the lane's next head, already SENDING."""
+    """`fenced`: somebody else took the lane since. `next`: the lane's next head, already SENDING."""
 
     fenced: bool = False
     next: Head | None = None
 
 
 def mark(tx: Transaction, outcomes: Sequence[Outcome], *, owner: str) -> list[Marked]:
-    """File the ends of attempts: delivery, attempt row, message state, and the lane's next head or its release."""
+    """File the ends of attempts: delivery, attempt row, message state, and the lane's next head or its release.
+
+    A lane that was freed and not taken again still takes the mark, but gives no next head: it is not ours any more.
+    """
     lanes = {
         key: (lane_owner, epoch)
         for key, lane_owner, epoch in tx.rows_in(
-            "SELECT key, owner, epoch FROM lane WHERE key IN ({keys})", [o.head.lane for o in outcomes]
+            f"SELECT key, owner, epoch FROM lane WHERE key IN ({{keys}}) ORDER BY key{tx.locked}",  # noqa: S608
+            [o.head.lane for o in outcomes],
         )
     }
+    filed = _filed_before(tx, [o for o in outcomes if o.again])
     results: list[Marked] = []
     valid: list[Outcome] = []
     for outcome in outcomes:
-        fenced = lanes.get(outcome.head.lane) != (owner, outcome.head.epoch)
-        results.append(Marked(fenced=fenced))
-        if not fenced:
-            if outcome.also is not None:
-                outcome.also(tx)
-            valid.append(outcome)
+        lane = lanes.get(outcome.head.lane)
+        fenced = lane is None or lane[1] != outcome.head.epoch
+        results.append(Marked(fenced=fenced and outcome.head.id not in filed))
+        if fenced or outcome.head.id in filed:
+            continue
+        if outcome.also is not None:
+            outcome.also(tx)
+        valid.append(outcome)
     _mark_deliveries(tx, valid)
     _settle_messages(tx, valid)
-    following = _go_on(tx, valid)
+    following = _go_on(tx, valid, {key for key, (lane_owner, _) in lanes.items() if lane_owner == owner})
+    for outcome in outcomes:  # filed before: what its lane's next head is, was in the answer that got lost
+        lane = lanes.get(outcome.head.lane)
+        if outcome.head.id in filed and lane == (owner, outcome.head.epoch):
+            head = heads_of(tx, [outcome.head.lane], outcome.head.epoch).get(outcome.head.lane)
+            if isinstance(head, Head):
+                following[outcome.head.id] = replace(head, unsure=False)
     return [
         Marked(next=following.get(outcome.head.id)) if not result.fenced else result
         for outcome, result in zip(outcomes, results, strict=True)
     ]
+
+
+def _filed_before(tx: Transaction, outcomes: Sequence[Outcome]) -> set[int]:
+    """Deliveries whose end was filed by a commit whose answer was lost."""
+    found = (
+        tx.rows_in("SELECT delivery_id, n, started_at FROM attempt WHERE delivery_id IN ({keys})", [o.head.id for o in outcomes])
+        if outcomes
+        else []
+    )
+    ends = {(o.head.id, o.head.attempts + 1, o.started_at) for o in outcomes}
+    return {row[0] for row in found if tuple(row) in ends}
 
 
 def _mark_deliveries(tx: Transaction, outcomes: Sequence[Outcome]) -> None:
@@ -120,7 +145,8 @@ def _settle_messages(tx: Transaction, outcomes: Sequence[Outcome]) -> None:
         return
     rows = []
     for message_id, state, open_n, failed_n in tx.rows_in(
-        "SELECT id, state, open_n, failed_n FROM message WHERE id IN ({keys})", list(ended)
+        f"SELECT id, state, open_n, failed_n FROM message WHERE id IN ({{keys}}) ORDER BY id{tx.locked}",  # noqa: S608
+        list(ended),
     ):
         of_message = ended[message_id]
         failed = sum(DELIVERY_STATES[DeliveryState.SENDING, o.event] in FAILED_DELIVERIES for o in of_message)
@@ -143,39 +169,30 @@ def settle(state: MessageState, *, open_n: int, failed_n: int, broke: bool = Fal
     return advance(MESSAGE_STATES, state, MessageEvent.ENDED_WITH_FAILURE if failed_n else MessageEvent.ALL_DELIVERED)
 
 
-def _go_on(tx: Transaction, outcomes: Sequence[Outcome]) -> dict[int, Head]:
+def _go_on(tx: Transaction, outcomes: Sequence[Outcome], ours: set[str]) -> dict[int, Head]:
+    """What becomes of the lanes; the next heads of those that are `ours`, by the delivery that ended."""
     following: dict[int, Head] = {}
     gone: list[str] = []
     sending = []
-    released: list[tuple[str, None, None, int, str | None]] = []
+    released: list[tuple[str, None, int, str | None]] = []
     ended = {
-        o.head.lane
+        o.head.lane: o.head.epoch
         for o in outcomes
         if DELIVERY_STATES[DeliveryState.SENDING, o.event] not in OPEN_DELIVERIES and o.keep_lane and not o.block
     }
-    filled = _with_open_deliveries(tx, ended)
+    heads = heads_of(tx, ended, ended)
     for o in outcomes:
-        head = oldest_open(tx, o.head.lane, o.head.epoch) if o.head.lane in filled else None
+        head = heads.get(o.head.lane)
         if head is None and o.head.lane in ended:
             gone.append(o.head.lane)
-            continue
-        if isinstance(head, Held):
-            released.append((o.head.lane, None, None, 0, head.reason))
-        elif head is not None:
+        elif isinstance(head, Held):
+            released.append((o.head.lane, None, 0, head.reason))
+        elif head is not None and o.head.lane in ours:
             following[o.head.id] = head
             sending.append((head.id, DeliveryState.SENDING.value, o.ended_at, head.first_try_at or o.ended_at))
         else:
-            released.append((o.head.lane, None, None, o.not_before, o.block or None))
+            released.append((o.head.lane, None, o.not_before, o.block or None))
     tx.run_in("DELETE FROM lane WHERE key IN ({keys})", gone)
-    tx.update("lane", "key", ("owner", "lease_until", "not_before", "blocked_reason"), released)
+    tx.update("lane", "key", ("owner", "not_before", "blocked_reason"), released)
     tx.update("delivery", "id", ("state", "updated_at", "first_try_at"), sending)
     return following
-
-
-def _with_open_deliveries(tx: Transaction, lanes: set[str]) -> set[str]:
-    found = tx.rows_values(
-        "WITH v(k) AS (VALUES {values}) SELECT v.k FROM v WHERE EXISTS (SELECT 1 FROM delivery d WHERE d.lane = v.k AND "
-        "d.state IN ('QUEUED','WAITING','SENDING','UNSURE'))",
-        [(lane,) for lane in lanes],
-    )
-    return {lane for (lane,) in found}

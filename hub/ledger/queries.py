@@ -265,7 +265,7 @@ def counts(tx: Transaction) -> Json:
 
     Reads only the small indexes of what is not finished, never all messages.
     """
-    lanes = tx.rows("SELECT destination, count(*), min(head), sum(blocked_reason IS NOT NULL) FROM lane GROUP BY destination")
+    lanes = tx.rows("SELECT destination, count(*), min(head), count(blocked_reason) FROM lane GROUP BY destination")
     return {
         "messages": dict(tx.rows("SELECT state, count(*) FROM message WHERE state <> 'DONE' GROUP BY state")),
         "deliveries": [

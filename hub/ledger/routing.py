@@ -22,6 +22,7 @@ class Unrouted:
     charset: str
     in_file: bool
     sha256: bytes
+    shard: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +38,17 @@ class Routed:
     broke: bool = False
 
 
-def unrouted(tx: Transaction, *, limit: int, known: Callable[[int], object]) -> tuple[list[Unrouted], dict[int, bytes]]:
-    """The oldest messages that wait to be routed, in order of arrival; and inline bodies of those `known` does not know."""
-    found = [
-        Unrouted(row[0], row[1], row[2], row[3], bool(row[4]), row[5])
-        for row in tx.rows(
-            "SELECT id, source, connection, charset, in_file, sha256 FROM message WHERE state = 'RECEIVED' AND state <> 'DONE' "
-            "ORDER BY id LIMIT ?",
-            limit,
-        )
-    ]
+def unrouted(
+    tx: Transaction, *, limit: int, known: Callable[[int], object], shards: Sequence[int] | None = None
+) -> tuple[list[Unrouted], dict[int, bytes]]:
+    """The oldest messages that wait to be routed, in order of arrival; and inline bodies of those `known` does not know.
+
+    `shards`: only those of these; None for all.
+    """
+    sql = "SELECT id, source, connection, charset, in_file, sha256 FROM message WHERE state = 'RECEIVED' AND state <> 'DONE'"
+    last = f" ORDER BY {tx.arrival} LIMIT {limit}"
+    rows = tx.rows(sql + last) if shards is None else tx.rows_in(f"{sql} AND shard IN ({{keys}}){last}", shards)
+    found = [Unrouted(row[0], row[1], row[2], row[3], bool(row[4]), row[5]) for row in rows]
     unknown = [one for one in found if not one.in_file and known(one.id) is None]
     if not unknown:
         return found, {}
@@ -60,7 +62,8 @@ def still_received(tx: Transaction, message_ids: Sequence[int]) -> dict[int, tup
     return {
         message_id: (ack_state, findings)
         for message_id, state, ack_state, findings in tx.rows_in(
-            "SELECT id, state, ack_state, findings FROM message WHERE id IN ({keys})", message_ids
+            f"SELECT id, state, ack_state, findings FROM message WHERE id IN ({{keys}}) ORDER BY id{tx.locked}",  # noqa: S608
+            message_ids,
         )
         if state == MessageState.RECEIVED.value
     }

@@ -24,6 +24,12 @@ class UidMaker:
         self._ms, self._count = after >> _LOW_BITS, (1 << _COUNTER_BITS) - 1 if after else -1
         self._lock = threading.Lock()
 
+    def seen(self, number: int) -> None:
+        """Numbers from here on are higher than this one, which somebody else made."""
+        with self._lock:
+            if number >> _LOW_BITS >= self._ms:
+                self._ms, self._count = number >> _LOW_BITS, (1 << _COUNTER_BITS) - 1
+
     def next(self) -> int:
         with self._lock:
             now = self._now_ms()

@@ -4,6 +4,6 @@
 one writing transaction at a time, commits groups of them together, and answers when the group is on disk.
 """
 
-from hub.store.port import BlobDamaged, Bulk, ReadTooLong, Store, StoreUnavailable, Transaction
+from hub.store.port import BlobDamaged, Bulk, Conflict, ReadTooLong, Store, StoreUnavailable, Transaction
 
-__all__ = ["BlobDamaged", "Bulk", "ReadTooLong", "Store", "StoreUnavailable", "Transaction"]
+__all__ = ["BlobDamaged", "Bulk", "Conflict", "ReadTooLong", "Store", "StoreUnavailable", "Transaction"]

@@ -69,7 +69,7 @@ class _Bulk(Generic[Item, Result]):
         self._writer.wake(self)
 
     def __call__(self, item: Item) -> Awaitable[Result]:
-        future, done = _future()
+        future, done = new_future()
         self.submit(item, done)
         return future
 
@@ -111,7 +111,7 @@ class GroupWriter:
         return made
 
     async def write(self, job: Callable[[Transaction], Result]) -> Result:
-        future, done = _future()
+        future, done = new_future()
         self._jobs.append((job, done))
         self._ring()
         result: Result = await future
@@ -276,10 +276,10 @@ class GroupWriter:
 
     def _answer(self, answers: list[tuple[Done, Any]]) -> None:
         if self._loop is not None and answers and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(_deliver, answers)
+            self._loop.call_soon_threadsafe(deliver_answers, answers)
 
 
-def _deliver(answers: list[tuple[Done, Any]]) -> None:
+def deliver_answers(answers: list[tuple[Done, Any]]) -> None:
     for done, result in answers:
         try:
             done(result)
@@ -287,7 +287,7 @@ def _deliver(answers: list[tuple[Done, Any]]) -> None:
             log.event("store.caller_failed", level="error", error=type(error).__name__)
 
 
-def _future() -> tuple[asyncio.Future[Any], Done]:
+def new_future() -> tuple[asyncio.Future[Any], Done]:
     future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
     def done(result: Any) -> None:

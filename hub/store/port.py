@@ -33,8 +33,32 @@ class BlobDamaged(HubError):
     code = "BlobDamaged"
 
 
+class Conflict(StoreUnavailable):
+    """Another process changed the same rows first, and again each time it was tried."""
+
+    code = "Conflict"
+
+
+class DuplicateKey(HubError):
+    """A row with this key is there already, and stays there: the function's own mistake."""
+
+    code = "DuplicateKey"
+
+
 class Transaction(Protocol):
-    """SQL that both engines read: `?` placeholders, ON CONFLICT, RETURNING; bytes, int, str and None as values."""
+    """SQL that both engines read: `?` placeholders, ON CONFLICT, RETURNING; bytes, int, str and None as values.
+
+    `locked` ends a SELECT whose rows must stay as they are until the commit, `skip_locked` one that passes over rows that
+    somebody else holds; both are empty where there is one writer. `arrival` is the column of `message` that grows in the order
+    in which messages were kept, whichever process kept them.
+    """
+
+    locked: str
+    skip_locked: str
+    arrival: str
+
+    def exclusive(self, name: str) -> None:
+        """Until the commit nobody else is past a call with this name."""
 
     def rows(self, sql: str, *values: Any) -> list[Row]: ...
     def row(self, sql: str, *values: Any) -> Row | None: ...
@@ -47,8 +71,8 @@ class Transaction(Protocol):
     def rows_values(self, sql: str, rows: Sequence[Sequence[Any]]) -> list[Row]:
         """Rows of a query over given rows: `WITH v(a, b) AS (VALUES {values}) SELECT … FROM v CROSS JOIN t ON …`."""
 
-    def run(self, sql: str, *values: Any) -> int:
-        """Run one statement; how many rows it touched."""
+    def run(self, sql: str, *values: Any) -> None:
+        """Run one statement; RETURNING and `rows` tell what it touched."""
 
     def run_in(self, sql: str, keys: Sequence[Any]) -> None:
         """Run a statement whose `{keys}` stands for a list of values."""
@@ -89,7 +113,16 @@ class Store(Protocol):
 
     Raises (write, bulk): StoreUnavailable when the group could not be made durable, or what the function raised, in which
     case only that function's changes are undone. Raises (read): ReadTooLong.
+
+    `shared`: other processes write to it too. Then rows are locked (`Transaction.locked`), a function may be run again
+    after it met another's change, and StoreUnavailable can also mean that the answer to a commit was lost: who tries again
+    must first look whether it was done. What was begun on a lost connection is ended before anything else is.
     """
+
+    shared: bool
+
+    def use_edge(self, edge: int) -> None:
+        """Make row numbers of this edge (0 to 31) from here on."""
 
     async def write(self, job: Callable[[Transaction], T]) -> T: ...
     async def read(self, job: Callable[[Transaction], T]) -> T: ...
@@ -100,6 +133,14 @@ class Store(Protocol):
         """Write a large body to its file and sync it; the group that names it syncs the folder before its commit."""
 
     def next_id(self) -> int: ...
-    def now_us(self) -> int: ...
+    def seen(self, number: int) -> None:
+        """Make only higher numbers from here on: somebody else made this one."""
+
+    def now_us(self) -> int:
+        """UTC microseconds; of the server, where there is one."""
+
+    async def read_clock(self) -> None:
+        """Ask the server for the time once more, where there is one."""
+
     def health(self) -> str:
         """Empty when the store takes writes, else why not."""

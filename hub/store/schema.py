@@ -58,10 +58,14 @@ message = Table(
     Column("routed_at", BigInteger),
     Column("open_n", Integer, nullable=False, server_default="0"),
     Column("failed_n", Integer, nullable=False, server_default="0"),
+    Column("shard", Integer, nullable=False, server_default="0"),  # whose turn it is to route it: `hub.flow.shards`
+    # the order in which a shared store kept messages, by a sequence of the server; NULL in SQLite, where `id` tells it
+    Column("arrival", BigInteger),
     Index("message_open", "state", "id", **_where("state <> 'DONE'")),
     Index("message_by_control", "control_id", "id", **_where("routed_at IS NOT NULL")),
     Index("message_by_type", "type", "id", **_where("routed_at IS NOT NULL")),
     Index("message_by_patient", "patient_id", "id", **_where("patient_id IS NOT NULL")),
+    Index("message_unrouted", "arrival", **_where("state = 'RECEIVED'")).ddl_if(dialect="postgresql"),
 )
 body = Table(
     "body",
@@ -123,13 +127,12 @@ lane = Table(
     Column("destination", Text, nullable=False),
     Column("head", BigInteger, nullable=False),  # delivery id of the oldest open delivery when it was last looked at
     Column("not_before", BigInteger, nullable=False),
-    Column("owner", Text),
+    Column("owner", Text),  # a `member`, or the one process of a data folder
     Column("epoch", BigInteger, nullable=False),
-    Column("lease_until", BigInteger),
     Column("blocked_reason", Text),
     PrimaryKeyConstraint("key"),
     Index("lane_ready", "destination", "not_before", "head", **_where("owner IS NULL AND blocked_reason IS NULL")),
-    Index("lane_owned", "lease_until", **_where("owner IS NOT NULL")),
+    Index("lane_owner", "owner", **_where("owner IS NOT NULL")),
     **_no_rowid(),
 )
 receipt = Table(
@@ -144,6 +147,19 @@ receipt = Table(
     Column("detail", Text),
     PrimaryKeyConstraint("delivery_id", "n"),
     **_no_rowid(),
+)
+member = Table(  # the processes of a shared store; who misses its lease loses its lanes
+    "member",
+    metadata,
+    Column("owner", Text, primary_key=True),
+    Column("edge", Integer, nullable=False, unique=True),  # of its row numbers
+    Column("role", Text, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("started_at", BigInteger, nullable=False),
+    Column("seen_at", BigInteger, nullable=False),
+    Column("lease_until", BigInteger, nullable=False),
 )
 job_lease = Table(
     "job_lease",

@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from hub.model import log
 from hub.model.uids import UidMaker
-from hub.store.blobs import BlobFolder, SyncFailed
+from hub.store.blobs import Blobs, SyncFailed
 from hub.store.group import CommitTimes, GroupWriter
 from hub.store.port import Bulk, ReadTooLong, StoreUnavailable, Transaction
 from hub.store.sqlite_transaction import SqliteTransaction
@@ -75,7 +75,7 @@ def connect(path: Path, *, read_only: bool = False, cache_kb: int = 4096) -> sql
 class _WriterEngine:
     """What `GroupWriter` drives."""
 
-    def __init__(self, connection: sqlite3.Connection, blobs: BlobFolder, on_broken: Callable[[StoreUnavailable], None]) -> None:
+    def __init__(self, connection: sqlite3.Connection, blobs: Blobs, on_broken: Callable[[StoreUnavailable], None]) -> None:
         self._connection, self._blobs = connection, blobs
         self._tx = SqliteTransaction(connection, blobs)
         self._on_broken = on_broken
@@ -158,9 +158,11 @@ class SqliteStore:
     known after a restart. `on_broken` is called once, on the event loop.
     """
 
-    def __init__(self, path: Path, blob_folder: Path, *, edge: int = 0, on_broken: Callable[[], None] | None = None) -> None:
+    shared = False
+
+    def __init__(self, path: Path, blobs: Blobs, *, on_broken: Callable[[], None] | None = None) -> None:
         self._path = path
-        self._blobs = BlobFolder(blob_folder)
+        self._blobs = blobs
         self._blobs.clear_parts()
         try:
             self._connection = connect(path, cache_kb=24_576)
@@ -168,7 +170,8 @@ class SqliteStore:
         except sqlite3.Error as error:
             name = getattr(error, "sqlite_errorname", type(error).__name__)
             raise StoreUnavailable(f"the database cannot be opened ({name})") from None
-        self._uids = UidMaker(lambda: time.time_ns() // 1_000_000, edge=edge, after=last)
+        self._last = last
+        self.use_edge(0)
         self._on_broken = on_broken
         self._engine = _WriterEngine(self._connection, self._blobs, self._break)
         self._writer = GroupWriter(self._engine)
@@ -204,11 +207,20 @@ class SqliteStore:
     def times(self) -> CommitTimes:
         return self._writer.times
 
+    def use_edge(self, edge: int) -> None:
+        self._uids = UidMaker(lambda: time.time_ns() // 1_000_000, edge=edge, after=self._last)
+
     def next_id(self) -> int:
         return self._uids.next()
 
+    def seen(self, number: int) -> None:
+        self._uids.seen(number)
+
     def now_us(self) -> int:
         return time.time_ns() // 1000
+
+    async def read_clock(self) -> None:
+        """There is no server."""
 
     def health(self) -> str:
         if self.broken is not None:
@@ -301,9 +313,9 @@ class SqliteStore:
 class ShortStore:
     """Writes and reads of one command beside a running hub: short transactions, waiting for its turn. Not a `run`."""
 
-    def __init__(self, path: Path, blob_folder: Path, *, read_only: bool = False) -> None:
+    def __init__(self, path: Path, blobs: Blobs, *, read_only: bool = False) -> None:
         self._connection = connect(path, read_only=read_only)
-        self._blobs = BlobFolder(blob_folder)
+        self._blobs = blobs
         self._uids = UidMaker(lambda: time.time_ns() // 1_000_000, edge=31)
 
     def next_id(self) -> int:

@@ -8,7 +8,7 @@ from functools import cache
 from itertools import chain
 from typing import Any
 
-from hub.store.blobs import BlobFolder
+from hub.store.blobs import Blobs
 from hub.store.port import Row
 
 _ROWS = 32  # in one statement; each number of rows is a statement of its own that stays prepared
@@ -45,11 +45,16 @@ def _values_sql(sql: str, n: int, width: int) -> str:
 class SqliteTransaction:
     """`hub.store.Transaction` on one connection; says nothing of begin and commit."""
 
+    arrival = "id"
+    locked = skip_locked = ""
     __slots__ = ("_blobs", "_execute", "_executemany")
 
-    def __init__(self, connection: sqlite3.Connection, blobs: BlobFolder) -> None:
+    def __init__(self, connection: sqlite3.Connection, blobs: Blobs) -> None:
         self._execute, self._executemany = connection.execute, connection.executemany
         self._blobs = blobs
+
+    def exclusive(self, name: str) -> None:
+        """There is one writer."""
 
     def rows(self, sql: str, *values: Any) -> list[Row]:
         return self._execute(sql, values).fetchall()
@@ -74,8 +79,8 @@ class SqliteTransaction:
             found += self._execute(_values_sql(sql, len(part), len(part[0])), tuple(chain.from_iterable(part))).fetchall()
         return found
 
-    def run(self, sql: str, *values: Any) -> int:
-        return self._execute(sql, values).rowcount
+    def run(self, sql: str, *values: Any) -> None:
+        self._execute(sql, values)
 
     def run_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
         if rows:

@@ -31,8 +31,11 @@ from hub.web.throttle import FailedSignIns
 ROUTERS = (health.router, ledger_api.router, fhir_api.router, docs_page.router, pages.router, message_page.router)
 
 
-def create_app(services: Services) -> FastAPI:
-    """The application over `services`.
+STATUS_ROUTERS = (health.router,)  # what a process answers that serves no pages
+
+
+def create_app(services: Services, *, status_only: bool = False) -> FastAPI:
+    """The application over `services`; with `status_only` no more than `/healthz`, `/readyz` and `/metrics`.
 
     Raises:
         TypeError: a path says neither which role it needs nor that it is open.
@@ -51,7 +54,7 @@ def create_app(services: Services) -> FastAPI:
     app.state.trail = AuditTrail(services.store)
     app.state.sessions = Sessions()
     app.state.roles = docs_page.roles_by_path(routes())
-    for router in ROUTERS:
+    for router in STATUS_ROUTERS if status_only else ROUTERS:
         app.include_router(router)
     for kind, answer in (
         (Problem, _problem),

@@ -96,7 +96,7 @@ def is_valid(tx: Transaction, token_id: int) -> bool:
 
 def revoke(tx: Transaction, name: str, *, now_us: int) -> int:
     """Revoke every token of that name; how many there were."""
-    return tx.run("UPDATE token SET revoked_at = ? WHERE name = ? AND revoked_at IS NULL", now_us, name)
+    return len(tx.rows("UPDATE token SET revoked_at = ? WHERE name = ? AND revoked_at IS NULL RETURNING id", now_us, name))
 
 
 def _digest(secret: str) -> bytes:

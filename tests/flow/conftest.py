@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import tomllib
 from collections.abc import Callable
 from contextlib import asynccontextmanager
@@ -143,18 +144,45 @@ class Running:
         )
 
 
+STORES = ("sqlite", "postgres", "cluster")
+
+
+@pytest.fixture(params=STORES)
+def store_of(request):
+    """By folder, the sections of one store: an embedded one; PostgreSQL; PostgreSQL with the bell across processes."""
+    if request.param == "sqlite":
+        yield lambda _folder: {}
+        return
+    server = request.getfixturevalue("postgres_server")
+    nats = request.getfixturevalue("nats_server") if request.param == "cluster" else None
+    made = {}
+
+    def sections(folder):
+        if folder not in made:
+            made[folder] = {"store": {"url": server.create_database()}}
+            if nats is not None:
+                made[folder] |= {"bell": {"url": nats.url}, "cluster": {"name": secrets.token_hex(4)}}
+        return made[folder]
+
+    yield sections
+    for one in made.values():
+        server.drop_database(one["store"]["url"])
+
+
 @pytest.fixture
-def running(tmp_path):
+def running(tmp_path, store_of):
     """`async with running(toml) as hub:` - the text may lack [hub] data_dir and [web]; may be called again on the same folder."""
 
     @asynccontextmanager
-    async def start(toml: str, folder: str = "hub"):
+    async def start(toml: str, folder: str = "hub", role: str = "all"):
         home = tmp_path / folder
         home.mkdir(exist_ok=True)
         document = tomllib.loads(toml)
+        for section, lines in store_of(folder).items():
+            document[section] = {**lines, **document.get(section, {})}
         document.setdefault("hub", {}).setdefault("data_dir", "data")
         document.setdefault("web", {}).setdefault("listen", "127.0.0.1:0")
-        hub = Hub(build(document, home / "vaguemestre.toml"))
+        hub = Hub(build(document, home / "vaguemestre.toml"), role=role)
         await hub.start()
         try:
             yield Running(hub)

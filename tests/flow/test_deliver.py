@@ -273,6 +273,16 @@ def test_a_negative_receipt_makes_the_message_partial(running, receiver_class, m
     asyncio.run(main())
 
 
+def another_takes_it(tx):
+    """A member that lives, so that its lanes are not taken for orphans."""
+    tx.insert(
+        "member",
+        ("owner", "edge", "role", "host", "pid", "version", "started_at", "seen_at", "lease_until"),
+        [("another", 30, "worker", "elsewhere", 1, "0", 0, 0, 1 << 60)],
+    )
+    tx.run("UPDATE lane SET owner = 'another', epoch = epoch + 1")
+
+
 def test_a_lane_taken_by_somebody_else_fences_the_old_owner(running, receiver_class, make_adt):
     async def main():
         peer = receiver_class()
@@ -281,11 +291,11 @@ def test_a_lane_taken_by_somebody_else_fences_the_old_owner(running, receiver_cl
         async with running(through(peer.port)) as hub, hub.sender() as his:
             await his.ask(make_adt("C0"))
             await hub.until(lambda f: states(f).get("C0") == ("ROUTED", "SENDING"))
-            await hub.hub.store.write(lambda tx: tx.run("UPDATE lane SET owner = 'another', epoch = epoch + 1"))
+            await hub.hub.store.write(another_takes_it)
             await asyncio.sleep(0.8)
             assert states(await hub.messages()) == {"C0": ("ROUTED", "SENDING")}  # the late mark changed nothing
-            await hub.hub.store.write(lambda tx: tx.run("UPDATE lane SET lease_until = 1"))
-            await hub.hub.sweep()  # the other owner is dead: its lease ran out
+            await hub.hub.store.write(lambda tx: tx.run("UPDATE lane SET owner = NULL"))  # the other owner was buried
+            await hub.hub.sweep()
             assert states(await hub.settled(1)) == {"C0": ("DONE", "DELIVERED")}
             assert controls(peer) == ["C0", "C0"]
         await peer.stop()

@@ -1,0 +1,196 @@
+"""A process among those that share a store: its lease, the shards it routes, and what it does when it was given up for dead.
+
+`Alone` is the one process of a data folder, to whom everything belongs. A `Member` renews its lease three times in the time
+that it lasts, buries others who do not, and takes its share of the shards. Whether the lease still holds is told by this
+process's own monotonic clock, from before the renewal was sent: who was stopped for longer knows it before sending anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from hub.flow.shards import JOB, SHARDS, job_of
+from hub.ledger import leases, members
+from hub.ledger.members import Joining
+from hub.model import log
+from hub.store import Store, StoreUnavailable, Transaction
+from hub.store.clock import ticks_us
+
+ROUTERS = ("worker", "all")
+ORPHANS_EVERY = 5  # beats between two looks for lanes that nobody owns though they say so
+
+
+class Watcher(Protocol):
+    """Somebody who works under the lease."""
+
+    def lease_lost(self) -> None:
+        """All that was held belongs to others now."""
+
+    def lease_held(self) -> None:
+        """Work may go on."""
+
+
+class Membership(Protocol):
+    """What the stations of the flow ask: in whose name they work, whether they still may, and on which shards (None: all)."""
+
+    owner: str
+    shards: tuple[int, ...] | None
+    leaving: tuple[int, ...]
+
+    def holds(self) -> bool: ...
+    async def let_go(self) -> None: ...
+
+
+class Alone:
+    """The one process of a store that is not shared."""
+
+    def __init__(self) -> None:
+        self.owner = _new_name()
+        self.shards: tuple[int, ...] | None = None
+        self.leaving: tuple[int, ...] = ()
+
+    def holds(self) -> bool:
+        return True
+
+    async def let_go(self) -> None:
+        """Nobody waits for anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Beat:
+    """What one renewal found; `alive` False: this process was buried."""
+
+    alive: bool
+    buried: int = 0
+    mine: tuple[int, ...] = ()
+    surplus: tuple[int, ...] = ()
+
+
+class Member:
+    """One of several processes. `start` joins; `run` is its life; `leave` goes."""
+
+    def __init__(self, store: Store, role: str, *, version: str, lease_s: float = 3.0) -> None:
+        self._store, self._role, self._version = store, role, version
+        self._lease_us = int(lease_s * 1e6)
+        self._beat_s = lease_s / 3
+        self.owner = ""
+        self.shards: tuple[int, ...] | None = ()
+        self.leaving: tuple[int, ...] = ()
+        self.watchers: list[Watcher] = []
+        self._held_until = 0  # by `ticks_us`
+        self._held = False
+        self._beats = 0
+        self._stopping = False
+        self._renew = store.bulk(self._renew_all, urgent=True)
+
+    def holds(self) -> bool:
+        return ticks_us() < self._held_until
+
+    async def start(self) -> None:
+        """Join under a new name.
+
+        Raises:
+            ClusterFull, StoreUnavailable.
+        """
+        await self._store.read_clock()
+        who = Joining(_new_name(), self._role, socket.gethostname(), os.getpid(), self._version)
+        began, now = ticks_us(), self._store.now_us()
+        edge = await self._store.write(lambda tx: members.join(tx, who, now=now, lease_until=now + self._lease_us))
+        self._store.use_edge(edge)
+        self.owner, self._held_until, self._held = who.owner, began + self._lease_us, True
+        log.event("member.joined", role=self._role, edge=edge)
+        await self._beat()
+
+    async def run(self) -> None:
+        while not self._stopping:
+            await asyncio.sleep(self._beat_s)
+            try:
+                await self._beat()
+            except StoreUnavailable as error:
+                log.event("member.not_renewed", level="warning", reason=error.code)
+                if self._held and not self.holds():
+                    self._held = False
+
+    async def leave(self) -> None:
+        """Give everything back; others need not wait for the lease to end."""
+        self._stopping, self.shards = True, ()
+        try:
+            await self._store.write(lambda tx: members.leave(tx, self.owner))
+        except StoreUnavailable as error:
+            log.event("member.not_left", level="warning", reason=error.code)
+
+    async def let_go(self) -> None:
+        """Give back the shards that others should have; the router calls it when nothing of them is in its hands."""
+        going, self.leaving = self.leaving, ()
+        self.shards = tuple(one for one in self.shards or () if one not in going)
+        await self._store.write(lambda tx: leases.give_back(tx, [job_of(one) for one in going], owner=self.owner))
+
+    # ---- one beat ----------------------------------------------------------------------------------------------------
+
+    async def _beat(self) -> None:
+        self._beats += 1
+        if self._beats % ORPHANS_EVERY == 0:
+            await self._store.read_clock()
+        began = ticks_us()
+        found = await self._renew(self._beats % ORPHANS_EVERY == 0)
+        if self._stopping:
+            return
+        if not found.alive:
+            log.event("member.buried", level="warning", role=self._role)
+            self.shards, self.leaving = (), ()
+            await self._rejoin()
+            return
+        self._held_until, before, self._held = began + self._lease_us, self._held, True
+        if found.buried:
+            log.event("member.buried_others", level="warning", count=found.buried)
+        if self._role in ROUTERS:
+            changed = set(found.mine) - set(self.shards or ())
+            self.shards, self.leaving = found.mine, found.surplus
+            if changed or found.surplus:
+                before = False
+        if not before or found.buried:
+            for watcher in self.watchers:
+                watcher.lease_held()
+
+    async def _rejoin(self) -> None:
+        for watcher in self.watchers:
+            watcher.lease_lost()
+        await self.start()
+        for watcher in self.watchers:
+            watcher.lease_held()
+
+    def _renew_all(self, tx: Transaction, orphans: Sequence[bool]) -> list[_Beat]:
+        return [self._renewed(tx, orphans=one) for one in orphans]
+
+    def _renewed(self, tx: Transaction, *, orphans: bool) -> _Beat:
+        now = self._store.now_us()
+        if not members.renew(tx, self.owner, now=now, lease_until=now + self._lease_us):
+            return _Beat(alive=False)
+        buried = len(members.bury(tx, now=now))
+        if buried or orphans:
+            members.free_orphans(tx)
+        mine, surplus = self._share(tx, now) if self._role in ROUTERS else ((), ())
+        return _Beat(True, buried, mine, surplus)
+
+    def _share(self, tx: Transaction, now: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The shards of this process after it took its share of the free ones; and those that are too many."""
+        held = {int(job.removeprefix(JOB)): owner for job, owner in leases.held(tx, kind=JOB).items()}
+        mine = sorted(shard for shard, owner in held.items() if owner == self.owner)
+        share = -(-SHARDS // max(1, members.count(tx, ROUTERS)))
+        free = [shard for shard in range(SHARDS) if shard not in held]
+        wanted = [job_of(shard) for shard in free[: max(0, share - len(mine))]]
+        if wanted:
+            taken = leases.take(tx, wanted, owner=self.owner, now=now, lease_until=now + self._lease_us)
+            mine += [int(job.removeprefix(JOB)) for job in taken]
+        return tuple(mine), tuple(mine[share:])
+
+
+def _new_name() -> str:
+    """A name that no process ever had: host, process, and chance."""
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"

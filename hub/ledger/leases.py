@@ -1,0 +1,29 @@
+"""Row leases: one process at a time does a job. A lease ends at its time, with its owner, or when it is given back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hub.store import Transaction
+
+_TAKE = (
+    "ON CONFLICT (job) DO UPDATE SET owner = excluded.owner, lease_until = excluded.lease_until "
+    "WHERE job_lease.lease_until < ? RETURNING job"
+)
+
+
+def take(tx: Transaction, jobs: Sequence[str], *, owner: str, now: int, lease_until: int) -> list[str]:
+    """Those of `jobs` that nobody holds, from here on held by `owner` until `lease_until` (UTC microseconds)."""
+    rows = [(job, owner, lease_until) for job in sorted(jobs)]
+    return [job for (job,) in tx.insert("job_lease", ("job", "owner", "lease_until"), rows, suffix=_TAKE, suffix_values=(now,))]
+
+
+def give_back(tx: Transaction, jobs: Sequence[str], *, owner: str) -> None:
+    """Others may have them."""
+    for job in sorted(jobs):
+        tx.run("DELETE FROM job_lease WHERE job = ? AND owner = ?", job, owner)
+
+
+def held(tx: Transaction, *, kind: str) -> dict[str, str]:
+    """Job → owner of all leases whose job begins with `kind`."""
+    return dict(tx.rows("SELECT job, owner FROM job_lease WHERE job >= ? AND job < ?", kind, kind + "\x7f"))

@@ -1,0 +1,91 @@
+"""The processes that share a ledger: who is there, and what becomes of the work of one that is not any more.
+
+A process renews its lease often. Who misses it is buried by the others: its row goes, its lanes are free, its leases end. A
+process that was only asleep finds its row gone and begins anew under another name; what it still held is fenced by the lanes'
+epochs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hub.model.refusals import HubError
+from hub.store import Transaction
+
+EDGES = 31  # numbers 0 to 30; 31 is that of commands
+
+
+class ClusterFull(HubError):
+    """As many processes share the database as row numbers can tell apart."""
+
+    code = "ClusterFull"
+
+
+@dataclass(frozen=True, slots=True)
+class Joining:
+    """Who joins: `owner` is a name that nobody had before."""
+
+    owner: str
+    role: str
+    host: str
+    pid: int
+    version: str
+
+
+def join(tx: Transaction, who: Joining, *, now: int, lease_until: int) -> int:
+    """Enter the list; the number of its row numbers.
+
+    Raises:
+        ClusterFull.
+    """
+    tx.exclusive("member")
+    taken = {edge for (edge,) in tx.rows("SELECT edge FROM member")}
+    edge = next((n for n in range(EDGES) if n not in taken), None)
+    if edge is None:
+        raise ClusterFull(f"{EDGES} processes share this database already")
+    tx.insert(
+        "member",
+        ("owner", "edge", "role", "host", "pid", "version", "started_at", "seen_at", "lease_until"),
+        [(who.owner, edge, who.role, who.host, who.pid, who.version, now, now, lease_until)],
+    )
+    return edge
+
+
+def renew(tx: Transaction, owner: str, *, now: int, lease_until: int) -> bool:
+    """Renew the lease of a process and of the jobs that it holds; False when it was buried."""
+    found = tx.rows("UPDATE member SET seen_at = ?, lease_until = ? WHERE owner = ? RETURNING owner", now, lease_until, owner)
+    if found:
+        tx.run("UPDATE job_lease SET lease_until = ? WHERE owner = ?", lease_until, owner)
+    return bool(found)
+
+
+def leave(tx: Transaction, owner: str) -> None:
+    """Go: what is still owned is free at once."""
+    tx.run("DELETE FROM member WHERE owner = ?", owner)
+    _free(tx, [owner])
+
+
+def bury(tx: Transaction, *, now: int) -> list[str]:
+    """Take those who missed their lease from the list, and free what they owned; their names."""
+    gone = [owner for (owner,) in tx.rows("DELETE FROM member WHERE lease_until < ? RETURNING owner", now)]
+    if gone:
+        _free(tx, gone)
+    return gone
+
+
+def free_orphans(tx: Transaction) -> None:
+    """Free lanes whose owner is not in the list: taken by one that was buried in the same moment."""
+    tx.run(
+        "UPDATE lane SET owner = NULL WHERE owner IS NOT NULL AND NOT EXISTS (SELECT 1 FROM member m WHERE m.owner = lane.owner)"
+    )
+
+
+def _free(tx: Transaction, owners: Sequence[str]) -> None:
+    tx.run_in("UPDATE lane SET owner = NULL WHERE owner IN ({keys})", owners)
+    tx.run_in("DELETE FROM job_lease WHERE owner IN ({keys})", owners)
+
+
+def count(tx: Transaction, roles: Sequence[str]) -> int:
+    """How many processes have one of these roles."""
+    return len(tx.rows_in("SELECT owner FROM member WHERE role IN ({keys})", roles))

@@ -1,0 +1,475 @@
+"""The shared store: PostgreSQL, written to by several processes.
+
+Each piece of work is a transaction of its own on one of a few connections, sent in pipeline mode; the server gathers their
+commits. A gathered function (`bulk`) runs one batch at a time, so that what arrives during a commit shares the next one.
+Acknowledgements have a connection to themselves. A connection that was lost in the middle is ended on the server before
+anything else is written: its commit has happened or never will.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Generic, TypeVar
+
+import psycopg
+from psycopg import Connection, RawCursor
+from psycopg.pq import TransactionStatus
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from hub.model import log
+from hub.model.crash_points import crash_point
+from hub.model.uids import UidMaker
+from hub.store.blobs import Blobs
+from hub.store.clock import SharedClock, ticks_us
+from hub.store.group import CommitTimes, Done, deliver_answers, new_future
+from hub.store.port import Bulk, Conflict, DuplicateKey, ReadTooLong, StoreUnavailable, Transaction
+from hub.store.postgres_transaction import AnyInt, PostgresTransaction
+
+logging.getLogger("psycopg").setLevel(logging.CRITICAL)  # what the server says can hold a row's values
+T = TypeVar("T")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+WRITERS, READERS = 3, 3
+READ_LIMIT_S = 5.0
+TRIES = 5  # of a function that met another process's change
+RECONNECT_S = 3.0
+_NUMBERED = ("message", "delivery", "patient", "identity_case", "resource", "binary_content", "audit", "token")  # by `next_id`
+_AGAIN = frozenset({"40001", "40P01", "23505", "55P03"})  # serialization, deadlock, unique, lock timeout
+# what a client that was paused or cut off holds must not stop the others; a network that swallows packets must show
+_SETTINGS = (
+    "SET synchronous_commit = on",
+    "SET lock_timeout = '4s'",
+    "SET idle_in_transaction_session_timeout = '3s'",
+    "SET statement_timeout = '60s'",
+)
+_KEEPALIVE: dict[str, Any] = {
+    "connect_timeout": 3,
+    "keepalives": 1,
+    "keepalives_idle": 2,
+    "keepalives_interval": 1,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 5000,
+}
+
+
+def connect(conninfo: str, *settings: str) -> Connection[Any]:
+    """A connection set up as every connection of ours is.
+
+    Raises:
+        psycopg.Error: the server cannot be reached, or does not let us in.
+    """
+    connection = Connection.connect(
+        conninfo, autocommit=True, cursor_factory=RawCursor, prepare_threshold=0, application_name="vaguemestre", **_KEEPALIVE
+    )
+    set_up(connection)
+    for setting in settings:
+        connection.execute(setting)
+    return connection
+
+
+def set_up(connection: Connection[Any]) -> None:
+    """How values travel: integers untyped, few prepared statements, none forgotten."""
+    connection.prepared_max = 1000
+    connection.adapters.register_dumper(int, AnyInt)
+
+
+def unavailable(error: BaseException) -> StoreUnavailable | None:
+    """The error as StoreUnavailable when the server or the way to it failed, None when it is the function's own."""
+    if isinstance(error, StoreUnavailable):
+        return error
+    if isinstance(error, OSError):
+        return StoreUnavailable(f"the data folder does not take writes ({errno.errorcode.get(error.errno or 0, 'OSError')})")
+    if isinstance(error, PoolTimeout | psycopg.InterfaceError):
+        return StoreUnavailable("the database cannot be reached")
+    if not isinstance(error, psycopg.Error):
+        return None
+    state = error.sqlstate or ""
+    if isinstance(error, psycopg.OperationalError) and not state:
+        return StoreUnavailable("the database cannot be reached")
+    if state[:2] in {"08", "53", "57", "58", "25", "XX"}:
+        return StoreUnavailable(f"the database does not take writes ({state})")
+    return None
+
+
+class _Line:
+    """One writing connection; used by one thread."""
+
+    def __init__(self, store: PostgresStore) -> None:
+        self._store = store
+        self._connection: Connection[Any] | None = None
+        self._tx: PostgresTransaction | None = None
+        self._backend: tuple[int, Any] = (0, None)
+
+    def run(self, job: Callable[[Transaction], T]) -> T:
+        """`job` in a transaction; tried again when another process was first."""
+        for left in range(TRIES - 1, -1, -1):
+            try:
+                return self._once(job)
+            except psycopg.Error as error:
+                if error.sqlstate not in _AGAIN:
+                    raise
+                self._store.conflicts += 1
+                if not left and error.sqlstate == "23505":
+                    raise DuplicateKey("a row with this key is there already") from None
+                if not left:
+                    raise Conflict(f"other processes changed the same rows first ({error.sqlstate})") from None
+                time.sleep(0.002 * (TRIES - left))
+        raise AssertionError("unreachable")
+
+    def _once(self, job: Callable[[Transaction], T]) -> T:
+        connection, tx = self._open()
+        try:
+            with connection.pipeline():
+                connection.execute("BEGIN")
+                result = job(tx)
+                self._store.blobs.sync_folders()
+                began = time.perf_counter()
+                connection.execute("COMMIT")
+        except BaseException:
+            self._undo(connection)
+            raise
+        self._store.committed(time.perf_counter() - began)
+        return result
+
+    def _undo(self, connection: Connection[Any]) -> None:
+        try:
+            if not connection.closed and connection.info.transaction_status is not TransactionStatus.IDLE:
+                connection.execute("ROLLBACK")
+            if not connection.closed:
+                return
+        except psycopg.Error:
+            pass
+        self._store.doubt(self._backend)
+        self._drop()
+
+    def _open(self) -> tuple[Connection[Any], PostgresTransaction]:
+        if self._connection is not None and self._connection.closed:
+            self._store.doubt(self._backend)
+            self._drop()
+        if self._connection is None or self._tx is None:
+            self._connection = connect(self._store.conninfo, *_SETTINGS)
+            row = self._connection.execute(
+                "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+            ).fetchone()
+            assert row is not None
+            self._backend = (row[0], row[1])
+            self._tx = PostgresTransaction(self._connection, self._store.blobs)
+        self._store.end_doubtful(self._connection)
+        return self._connection, self._tx
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = self._tx = None
+
+    def close(self) -> None:
+        self._drop()
+
+
+class _Bulk(Generic[Item, Result]):
+    """A function whose calls are gathered: one batch at a time."""
+
+    def __init__(
+        self,
+        store: PostgresStore,
+        job: Callable[[Transaction, Sequence[Item]], Sequence[Result]],
+        executor: ThreadPoolExecutor,
+        at_most: int,
+    ) -> None:
+        self._store, self._job, self._executor, self._at_most = store, job, executor, at_most
+        self._queue: deque[tuple[Item, Done]] = deque()
+        self._lock = threading.Lock()
+        self._busy = False
+
+    def submit(self, item: Item, done: Callable[[Result | BaseException], None]) -> None:
+        self._queue.append((item, done))
+        with self._lock:
+            if self._busy:
+                return
+            self._busy = True
+        self._executor.submit(self._batch)
+
+    def __call__(self, item: Item) -> Awaitable[Result]:
+        future, done = new_future()
+        self.submit(item, done)
+        return future
+
+    def _batch(self) -> None:
+        queue = self._queue
+        batch = [queue.popleft() for _ in range(min(len(queue), self._at_most))]
+        results = self._store.batch(self._job, [item for item, _ in batch]) if batch else []
+        self._store.answer(list(zip((done for _, done in batch), results, strict=True)))
+        with self._lock:
+            self._busy = bool(queue)
+        if self._busy:
+            self._executor.submit(self._batch)
+
+
+class PostgresStore:
+    """A store on a PostgreSQL server. `conninfo` is libpq's, with its secret; it is never shown."""
+
+    shared = True
+
+    def __init__(self, conninfo: str, blobs: Blobs, *, on_broken: Callable[[], None] | None = None) -> None:
+        self.conninfo, self.blobs = conninfo, blobs
+        self.clock, self.times, self.conflicts = SharedClock(), CommitTimes(), 0
+        self._urgent = ThreadPoolExecutor(1, thread_name_prefix="keep")
+        self._jobs = ThreadPoolExecutor(WRITERS, thread_name_prefix="writer")
+        self._blob_writers = ThreadPoolExecutor(4, thread_name_prefix="blob")
+        self._lines: list[_Line] = []
+        self._local = threading.local()
+        self._doubtful: set[tuple[int, Any]] = set()
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._failing = ""
+        self._closing = False
+        try:
+            with connect(conninfo) as connection:
+                self._read_clock(connection)
+                last = max(connection.execute(f"SELECT coalesce(max(id), 0) FROM {one}").fetchone()[0] for one in _NUMBERED)  # type: ignore[index]  # noqa: S608
+        except psycopg.Error as error:
+            raise unavailable(error) or StoreUnavailable("the database cannot be opened") from None
+        self._last = last
+        self.use_edge(0)
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
+        self._pool = ConnectionPool(
+            conninfo,
+            min_size=1,
+            max_size=READERS,
+            open=False,
+            timeout=RECONNECT_S,
+            kwargs={
+                "autocommit": True,
+                "cursor_factory": RawCursor,
+                "prepare_threshold": 0,
+                "application_name": "vaguemestre",
+                "options": f"-c statement_timeout={int(READ_LIMIT_S * 1000)} -c idle_in_transaction_session_timeout=10000",
+                **_KEEPALIVE,
+            },
+            configure=set_up,
+        )
+
+    def start(self) -> None:
+        """Answers go to the event loop that this is called on."""
+        self._loop = asyncio.get_running_loop()
+        self._pool.open(wait=False)
+
+    async def close(self) -> None:
+        """Finish queued work, close the connections."""
+        for executor in (self._urgent, self._jobs, self._readers, self._blob_writers):
+            await asyncio.to_thread(executor.shutdown, True)
+        for line in self._lines:
+            line.close()
+        await asyncio.to_thread(self._pool.close)
+
+    def use_edge(self, edge: int) -> None:
+        self._uids = UidMaker(lambda: self.clock.now_us() // 1000, edge=edge, after=self._last)
+
+    def next_id(self) -> int:
+        return self._uids.next()
+
+    def seen(self, number: int) -> None:
+        self._uids.seen(number)
+
+    def now_us(self) -> int:
+        return self.clock.now_us()
+
+    def health(self) -> str:
+        return self._failing
+
+    # ---- work --------------------------------------------------------------------------------------------------------
+
+    async def write(self, job: Callable[[Transaction], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._jobs, self._write, job)
+
+    def bulk(
+        self, job: Callable[[Transaction, Sequence[Item]], Sequence[Result]], *, urgent: bool = False, at_most: int = 256
+    ) -> Bulk[Item, Result]:
+        return _Bulk(self, job, self._urgent if urgent else self._jobs, at_most)
+
+    async def read(self, job: Callable[[Transaction], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, job)
+
+    async def put_blob(self, sha256: bytes, content: bytes) -> None:
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._blob_writers, self.blobs.write, sha256, content)
+        except StoreUnavailable as error:
+            self._failed(error)
+            raise
+        except OSError as error:
+            why = StoreUnavailable(f"the blob storage does not take writes ({errno.errorcode.get(error.errno or 0, 'OSError')})")
+            self._failed(why)
+            raise why from None
+
+    async def read_clock(self) -> None:
+        """Ask the server for the time once more."""
+        await asyncio.get_running_loop().run_in_executor(self._readers, self._with_reader, self._read_clock)
+
+    # ---- in threads --------------------------------------------------------------------------------------------------
+
+    def _line(self) -> _Line:
+        try:
+            return self._local.line  # type: ignore[no-any-return]
+        except AttributeError:
+            line = self._local.line = _Line(self)
+            with self._lock:
+                self._lines.append(line)
+            return line
+
+    def _write(self, job: Callable[[Transaction], T]) -> T:
+        try:
+            result = self._line().run(job)
+        except Exception as error:
+            why = unavailable(error)
+            if why is None:
+                raise
+            if not isinstance(why, Conflict):
+                self._failed(why)
+            raise why from None
+        self.times.items += 1
+        return result
+
+    def batch(self, job: Callable[[Transaction, Sequence[Item]], Sequence[Result]], items: Sequence[Item]) -> list[Any]:
+        """The result of each item, or its error: those of a batch that failed are tried one by one."""
+        try:
+            return list(self._write(lambda tx: job(tx, items)))
+        except StoreUnavailable as error:
+            time.sleep(0.02)  # a server that is away is not asked ten thousand times a second
+            return [error] * len(items)
+        except Exception as error:
+            if len(items) == 1:
+                return [error]
+        return [self.batch(job, [item])[0] for item in items]
+
+    def _read(self, job: Callable[[Transaction], T]) -> T:
+        try:
+            return self._with_reader(lambda connection: self._read_with(connection, job))
+        except psycopg.errors.QueryCanceled:
+            raise ReadTooLong(f"a read took longer than {READ_LIMIT_S:.0f} s") from None
+        except (psycopg.Error, PoolTimeout) as error:
+            raise unavailable(error) or error from None
+
+    def _with_reader(self, use: Callable[[Connection[Any]], T]) -> T:
+        with self._pool.connection() as connection:
+            return use(connection)
+
+    def _read_with(self, connection: Connection[Any], job: Callable[[Transaction], T]) -> T:
+        with connection.pipeline():
+            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            try:
+                result = job(PostgresTransaction(connection, self.blobs))
+            finally:
+                connection.execute("ROLLBACK")
+        return result
+
+    def _read_clock(self, connection: Connection[Any]) -> None:
+        for _ in range(3):
+            before = ticks_us()
+            row = connection.execute("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint").fetchone()
+            assert row is not None
+            self.clock.sample(before, row[0], ticks_us())
+
+    # ---- trouble -----------------------------------------------------------------------------------------------------
+
+    def doubt(self, backend: tuple[int, Any]) -> None:
+        """A connection was lost: what it was told last may still happen."""
+        with self._lock:
+            self._doubtful.add(backend)
+
+    def end_doubtful(self, connection: Connection[Any]) -> None:
+        """End lost connections on the server and wait until they are gone.
+
+        Raises:
+            StoreUnavailable: one is still there.
+        """
+        if not self._doubtful:
+            return
+        for backend in list(self._doubtful):
+            until = time.monotonic() + RECONNECT_S
+            while connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = $1 AND backend_start = $2", backend
+            ).fetchone():
+                if time.monotonic() > until:
+                    raise StoreUnavailable("a lost connection is still open on the database server")
+                time.sleep(0.01)
+            with self._lock:
+                self._doubtful.discard(backend)
+
+    def committed(self, seconds: float) -> None:
+        """One transaction was kept."""
+        if self._failing:
+            self._failing = ""
+            log.event("store.available")
+        times = self.times
+        times.groups, times.seconds, times.last = times.groups + 1, times.seconds + seconds, seconds
+        crash_point("after-commit")
+
+    def _failed(self, why: StoreUnavailable) -> None:
+        if not self._failing:
+            log.event("store.unavailable", level="error", reason=why.sentence)
+        self._failing = why.sentence
+
+    def answer(self, answers: list[tuple[Done, Any]]) -> None:
+        """Tell callers on the event loop."""
+        if self._loop is not None and answers and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(deliver_answers, answers)
+
+
+class PostgresShortStore:
+    """Writes and reads of one command beside running hubs."""
+
+    def __init__(self, conninfo: str, blobs: Blobs, *, read_only: bool = False) -> None:
+        self._blobs = blobs
+        self._uids = UidMaker(lambda: time.time_ns() // 1_000_000, edge=31)
+        try:
+            self._connection = connect(conninfo, *(["SET default_transaction_read_only = on"] if read_only else []))
+        except psycopg.Error as error:
+            raise unavailable(error) or StoreUnavailable("the database cannot be opened") from None
+
+    def next_id(self) -> int:
+        return self._uids.next()
+
+    def now_us(self) -> int:
+        return time.time_ns() // 1000
+
+    def write(self, job: Callable[[Transaction], T]) -> T:
+        """Run `job` in its own transaction.
+
+        Raises:
+            StoreUnavailable: the database does not take writes.
+        """
+        try:
+            with self._connection.pipeline():
+                self._connection.execute("BEGIN")
+                result = job(PostgresTransaction(self._connection, self._blobs))
+                self._connection.execute("COMMIT")
+        except BaseException as error:
+            self._roll_back()
+            if isinstance(error, psycopg.Error):
+                raise unavailable(error) or StoreUnavailable(f"the database refused ({error.sqlstate})") from None
+            raise
+        return result
+
+    def _roll_back(self) -> None:
+        try:
+            if self._connection.info.transaction_status is not TransactionStatus.IDLE:
+                self._connection.execute("ROLLBACK")
+        except psycopg.Error as error:
+            log.event("store.rollback_failed", level="warning", error=type(error).__name__)
+
+    def read(self, job: Callable[[Transaction], T]) -> T:
+        try:
+            return job(PostgresTransaction(self._connection, self._blobs))
+        except psycopg.Error as error:
+            raise unavailable(error) or StoreUnavailable(f"the database refused ({error.sqlstate})") from None
+
+    def close(self) -> None:
+        self._connection.close()
