@@ -21,7 +21,7 @@ from cryptography.x509.oid import NameOID
 from structlog.testing import capture_logs
 
 from bench.services import NatsServer, steady_port
-from hub.bell.jetstream import NAMES, SPACING_S, JetStreamBell, ring_hash
+from hub.bell.jetstream import BEAT_S, NAMES, SPACING_S, JetStreamBell, ring_hash
 from hub.bell.local import LocalBell
 from hub.bell.port import Bell
 from hub.model.refusals import Misconfigured
@@ -214,9 +214,14 @@ def test_a_ring_just_before_the_close_is_published(nats_server):
     async def main():
         cluster = new_cluster()
         async with ringing(nats_server.url, cluster) as other:
-            async with ringing(nats_server.url, cluster) as one:
-                one.ring("a")
-            assert not one.connected
+            async with wire(nats_server.url, f"vaguemestre.{cluster}.>") as seen:
+                async with ringing(nats_server.url, cluster) as one:
+                    one.ring("a")
+                    while one._due:
+                        await asyncio.sleep(0)
+                    one.ring("a")  # too soon after the first to go at once
+                assert not one.connected
+                await until(lambda: len(seen) == 2)
             assert await other.wait("a", LONG_S)
 
     asyncio.run(main())
@@ -285,8 +290,8 @@ def test_the_server_is_killed_and_comes_back_empty(own_server):
                     one.ring(name)
                     assert await one.wait(name, LONG_S)
                     own_server.start()
-                    assert await other.wait(name, LONG_S)  # rung while the server was down
                     await until(lambda: one.connected and other.connected)
+                    assert await other.wait(name, LONG_S)  # rung while the server was down
                     other.ring("back")
                     assert await one.wait("back", LONG_S)
         assert changes == [True, False, True, False, True]
@@ -320,8 +325,25 @@ def test_a_server_that_stops_answering_is_left(own_server):
                 await until(lambda: not one.connected and not other.connected)
             finally:
                 os.kill(own_server.pid, signal.SIGCONT)
-            assert await other.wait("a", LONG_S)
             await until(lambda: one.connected and other.connected)
+            assert await other.wait("a", LONG_S)
+
+    asyncio.run(main())
+
+
+def test_a_ring_that_the_server_did_not_take_is_published_again(own_server):
+    async def main():
+        cluster = new_cluster()
+        async with ringing(own_server.url, cluster) as one, ringing(own_server.url, cluster) as other:
+            os.kill(own_server.pid, signal.SIGSTOP)
+            one.ring("a")
+            await until(lambda: not one._due)  # in the socket, read by nobody
+            await asyncio.sleep(1.25 * BEAT_S)
+            own_server.kill()
+            await until(lambda: not one.connected and not other.connected)
+            own_server.start()
+            await until(lambda: one.connected and other.connected)  # a wait before would end by the gap
+            assert await other.wait("a", LONG_S)
 
     asyncio.run(main())
 
