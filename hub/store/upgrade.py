@@ -85,6 +85,7 @@ def upgrade(place: Place) -> tuple[str, str]:
 @contextmanager
 def _connection(place: Place) -> Iterator[Any]:
     from sqlalchemy import create_engine, event, text
+    from sqlalchemy.exc import DBAPIError
     from sqlalchemy.pool import NullPool
 
     if place.path is None:
@@ -97,8 +98,8 @@ def _connection(place: Place) -> Iterator[Any]:
             with engine.begin() as connection:
                 connection.execute(text(f"SELECT pg_advisory_xact_lock({_ONE_AT_A_TIME})"))
                 yield connection
-        except psycopg.Error as error:
-            raise unavailable(error) or error from None
+        except DBAPIError as error:
+            raise (unavailable(error.orig) if error.orig else None) or error from None
         finally:
             engine.dispose()
         return
