@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sqlite3
 from base64 import b64encode
 from hashlib import sha1
 from itertools import count
@@ -13,7 +12,6 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import create_engine
 
 from hub.model.identifiers import INS_NIR_TEST, InsMatricule, LocalIdentifier
 from hub.model.identity import PatientIdentity
@@ -33,29 +31,16 @@ from hub.record.apply import Applied, Arrival, apply, apply_all
 from hub.record.identity import resolve
 from hub.record.masking import Viewer
 from hub.store import BlobDamaged
-from hub.store.schema import metadata
-from hub.store.sqlite_transaction import SqliteTransaction
 
 ALL_SEEING = Viewer(sees_masked=0)
 NIR = "279035121518989"
 
 
-def _empty_database() -> sqlite3.Connection:
-    connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-    metadata.create_all(create_engine("sqlite://", creator=lambda: connection))
-    return connection
-
-
-_TEMPLATE = _empty_database()
-
-
 class Desk:
     """An empty record and a stock of kept messages."""
 
-    def __init__(self) -> None:
-        self.connection = sqlite3.connect(":memory:", isolation_level=None)
-        _TEMPLATE.backup(self.connection)
-        self.tx = SqliteTransaction(self.connection, None)  # type: ignore[arg-type]
+    def __init__(self, engine: Any, n: int = 0) -> None:
+        self.tx = engine.empty(n)
         self.numbers = count(1_900_000_000_000 << 16)
         self.bodies: dict[int, bytes] = {}
         self.now = 1_795_000_000_000_000
@@ -82,7 +67,7 @@ class Desk:
         )
 
     def all(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
-        return self.connection.execute(sql, values).fetchall()
+        return self.tx.rows(sql, *values)
 
     def everything(self) -> list[list[tuple[Any, ...]]]:
         tables = ("patient", "patient_identifier", "resource", "resource_version", "token_index", "provenance", "binary_content")
@@ -107,8 +92,8 @@ class Desk:
 
 
 @pytest.fixture
-def desk() -> Desk:
-    return Desk()
+def desk(engine: Any) -> Desk:
+    return Desk(engine)
 
 
 def identity(ipp: str = "A1", *, ins: bool = False) -> PatientIdentity:
@@ -528,8 +513,8 @@ _DOCUMENTS = st.builds(
 
 @settings(max_examples=120, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["A1", "A2"]), st.lists(_DOCUMENTS, min_size=1, max_size=2)), max_size=10))
-def test_any_messages_twice_leave_the_record_as_once(messages: list[tuple[str, list[DocumentChange]]]) -> None:
-    desk = Desk()
+def test_any_messages_twice_leave_the_record_as_once(engine: Any, messages: list[tuple[str, list[DocumentChange]]]) -> None:
+    desk = Desk(engine)
     kept = [(desk.keep(), filed(*documents, who=identity(ipp))) for ipp, documents in messages]
     for message, change in kept:
         desk.apply(change, message=message)
@@ -567,8 +552,8 @@ _CHANGES = st.builds(
 
 @settings(max_examples=120, deadline=None)
 @given(st.lists(_CHANGES, max_size=10), st.integers(1, 5))
-def test_many_at_once_are_applied_as_one_after_another(changes: list[RecordChange], together: int) -> None:
-    singly, batched = Desk(), Desk()
+def test_many_at_once_are_applied_as_one_after_another(engine: Any, changes: list[RecordChange], together: int) -> None:
+    singly, batched = Desk(engine, 0), Desk(engine, 1)
     for desk in (singly, batched):
         for ipp in ("A1", "A2"):
             resolve(desk.tx, identity(ipp), message_id=0, next_id=lambda: next(desk.numbers), now_us=1)

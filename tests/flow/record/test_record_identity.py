@@ -2,41 +2,28 @@
 
 from __future__ import annotations
 
-import sqlite3
 from itertools import count
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import create_engine
 
 from hub.model.identifiers import INS_NIA, INS_NIR, INS_NIR_TEST, InsMatricule, LocalIdentifier
 from hub.model.identity import PatientIdentity
 from hub.record.identity import Match, resolve, resolve_all
-from hub.store.schema import metadata
-from hub.store.sqlite_transaction import SqliteTransaction
+from hub.store import Transaction
 
 HOSPITAL, CLINIC = "urn:oid:1.2.250.1.999.1", "urn:oid:1.2.250.1.999.2"
 NIR = "279035121518989"
 OTHER_NIR = "180097512345605"
 
 
-def _empty_database() -> sqlite3.Connection:
-    connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-    engine = create_engine("sqlite://", creator=lambda: connection)
-    metadata.create_all(engine)
-    return connection
-
-
-_TEMPLATE = _empty_database()
-
-
 class Counting:
     """A transaction that counts its statements."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._tx, self.reads, self.writes = SqliteTransaction(connection, None), 0, 0  # type: ignore[arg-type]
+    def __init__(self, tx: Transaction) -> None:
+        self._tx, self.reads, self.writes = tx, 0, 0
 
     def __getattr__(self, name: str) -> Any:
         if name in {"row", "rows", "rows_in"}:
@@ -49,10 +36,8 @@ class Counting:
 class Desk:
     """An empty record, and messages arriving at it."""
 
-    def __init__(self) -> None:
-        self.connection = sqlite3.connect(":memory:", isolation_level=None)
-        _TEMPLATE.backup(self.connection)
-        self.tx = Counting(self.connection)
+    def __init__(self, engine: Any, n: int = 0) -> None:
+        self.tx = Counting(engine.empty(n))
         self.numbers = count(1000)
         self.messages = count(1)
 
@@ -66,7 +51,7 @@ class Desk:
         )
 
     def all(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
-        return self.connection.execute(sql, values).fetchall()
+        return self.tx.rows(sql, *values)
 
     def owner(self, system: str, value: str) -> int | None:
         rows = self.all("SELECT patient_id FROM patient_identifier WHERE system = ? AND value = ?", system, value)
@@ -80,8 +65,8 @@ class Desk:
 
 
 @pytest.fixture
-def desk() -> Desk:
-    return Desk()
+def desk(engine: Any) -> Desk:
+    return Desk(engine)
 
 
 def who(
@@ -334,8 +319,8 @@ def _messages(draw: st.DrawFn) -> list[PatientIdentity]:
 
 @settings(max_examples=150, deadline=None)
 @given(_messages())
-def test_no_sequence_of_messages_merges_or_moves_anyone(messages: list[PatientIdentity]) -> None:
-    desk = Desk()
+def test_no_sequence_of_messages_merges_or_moves_anyone(engine: Any, messages: list[PatientIdentity]) -> None:
+    desk = Desk(engine)
     for identity in messages:
         before = {(s, v): p for s, v, p in desk.all("SELECT system, value, patient_id FROM patient_identifier")}
         patients = {row[0]: row[1:4] for row in desk.all("SELECT id, birth_name, birth_date, sex FROM patient")}
@@ -369,8 +354,8 @@ def test_no_sequence_of_messages_merges_or_moves_anyone(messages: list[PatientId
 
 @settings(max_examples=100, deadline=None)
 @given(_messages(), st.integers(1, 5))
-def test_many_at_once_are_matched_as_one_after_another(messages: list[PatientIdentity], together: int) -> None:
-    singly, batched = Desk(), Desk()
+def test_many_at_once_are_matched_as_one_after_another(engine: Any, messages: list[PatientIdentity], together: int) -> None:
+    singly, batched = Desk(engine, 0), Desk(engine, 1)
     expected = [singly.resolve(identity) for identity in messages]
     found: list[Match] = []
     for start in range(0, len(messages), together):
