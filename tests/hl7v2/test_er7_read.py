@@ -320,3 +320,28 @@ def test_a_peek_sees_what_the_cut_message_has(rest):
         assert (seen is None) == (cut is None)
         if seen is not None and cut is not None:
             assert (seen.line(), seen.raw(3), seen.occurrence, seen.at(5)) == (cut.line(), cut.raw(3), cut.occurrence, cut.at(5))
+
+
+@pytest.mark.parametrize("line_end", [b"\r", b"\r\n"])
+def test_a_nul_is_read_as_sub_and_stays_in_the_bytes(line_end):
+    lines = [
+        b"MSH|^~\\&|A\0P\0|||||||C\0\\X00\\1|P|2.5\0",
+        b"PID|1||12\0~3\\X410042\\^\0^^X\0Y^PI||\xe9\0",
+        b"OBX|1|ED|||^^^^QU\0JD",
+        b"",
+    ]
+    raw = line_end.join(lines)
+    message = read(raw)
+    texts = [message.type, message.control_id, message.sending_app, message.version, message.text("PID", 3, 4, repetition=2)]
+    assert message.raw == raw and message.header(10) == b"C\0\\X00\\1"
+    assert texts == ["", "C\x1a\x1a1", "A\x1aP\x1a", "2.5\x1a", "X\x1aY"]
+    for pid in (message.first("PID"), read(raw).peek("PID")):
+        assert pid.text(3) == "12\x1a" and pid.text(3, repetition=2) == "3A\x1aB" and pid.text(5) == "é\x1a"
+    start, end = message.first("OBX").component_span(5, 5)
+    assert raw[start:end] == b"QU\0JD"
+
+
+@pytest.mark.parametrize("header", [b"MSH\0^~\\&\0A", b"MSH|^\0\\&|A", b"MSH|\0|A"])
+def test_a_nul_separates_nothing(header):
+    with pytest.raises(Unreadable):
+        read(header + b"\r")

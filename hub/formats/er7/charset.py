@@ -54,6 +54,8 @@ _PLAIN = str.maketrans(
     }
 )
 
+NUL, SUBSTITUTE = b"\0", b"\x1a"  # neither a database nor a CDA document can hold a NUL: text has SUB in its place
+
 
 def codec_of(msh_18: bytes) -> str | None:
     """The Python codec that MSH-18 names; None when it names none we know.
@@ -69,7 +71,12 @@ def name_of(codec: str) -> bytes:
 
 
 def decode(value: bytes, codec: str) -> str:
-    """Text of `value`; bytes that are not of the declared charset are read as ISO 8859-15, which knows every byte."""
+    """Text of `value`; bytes that are not of the declared charset are read as ISO 8859-15, which knows every byte.
+
+    A NUL is read as SUB.
+    """
+    if NUL in value:
+        value = value.replace(NUL, SUBSTITUTE)
     try:
         return value.decode(codec)
     except UnicodeDecodeError:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from functools import lru_cache
 
-from hub.formats.er7.charset import encode
+from hub.formats.er7.charset import NUL, SUBSTITUTE, encode
 from hub.formats.er7.separators import STANDARD, Separators
 
 _CONTROLS = {control: b"X%02X" % control for control in (0x0A, 0x0B, 0x0D, 0x1C)}
@@ -18,7 +18,7 @@ _CONTROLS = {control: b"X%02X" % control for control in (0x0A, 0x0B, 0x0D, 0x1C)
 def unescape(value: bytes, separators: Separators = STANDARD) -> bytes:
     """`value` with its escape sequences undone; one that is not known stays as it is.
 
-    `\\.br\\` becomes LF, highlighting (`\\H\\`, `\\N\\`) disappears, `\\X0D0A\\` becomes these bytes.
+    `\\.br\\` becomes LF, highlighting (`\\H\\`, `\\N\\`) disappears, `\\X0D0A\\` becomes these bytes, `\\X00\\` a SUB.
     """
     if not separators.escape or separators.escape not in value:
         return value
@@ -66,6 +66,6 @@ def _reading(separators: Separators) -> tuple[re.Pattern[bytes], Callable[[re.Ma
 
     def meaning(found: re.Match[bytes]) -> bytes:
         name = found[1]
-        return meanings[name] if name in meanings else bytes.fromhex(name[1:].decode())
+        return meanings[name] if name in meanings else bytes.fromhex(name[1:].decode()).replace(NUL, SUBSTITUTE)
 
     return pattern, meaning

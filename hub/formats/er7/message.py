@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from hub.formats.er7.charset import codec_of, decode
+from hub.formats.er7.charset import NUL, SUBSTITUTE, codec_of, decode
 from hub.formats.er7.escapes import unescape
 from hub.formats.er7.separators import STANDARD, Separators, declared, field_separator
 from hub.model.refusals import Unreadable
@@ -149,6 +149,7 @@ class Segment:
 class Message:
     """An HL7 message over its bytes, made by `read`.
 
+    `raw` and `header` are the exact bytes; a NUL that should be part of text is read as SUB.
     Standard: MSH-3.1, MSH-9, MSH-10, MSH-11.1, MSH-12.1, MSH-18 and MSH-21 are the attributes of its header.
     """
 
@@ -157,6 +158,7 @@ class Message:
         "_header",
         "_segments",
         "_start",
+        "_text",
         "charset",
         "charset_unknown",
         "control_id",
@@ -173,6 +175,7 @@ class Message:
 
     def __init__(self, raw: bytes, start: int, end: int, separators: Separators, default_charset: str) -> None:
         self.raw, self.separators, self._start = raw, separators, start
+        self._text = raw.replace(NUL, SUBSTITUTE) if NUL in raw else raw  # what segments are cut from: as long as `raw`
         self._segments: tuple[Segment, ...] | None = None
         self._by_name: dict[str, tuple[Segment, ...]] = {}
         self.views: dict[str, object] = {}  # what readers made of this message and may want again
@@ -185,7 +188,7 @@ class Message:
 
         escape, component = separators.escape, separators.component or b"\r"  # no header holds a CR: nothing is split
         escaped = bool(escape) and line.find(escape, line.find(header[1]) + len(header[1])) >= 0
-        text: Callable[[bytes], str] = bytes.decode if line.isascii() and not escaped else self._leaf
+        text: Callable[[bytes], str] = bytes.decode if line.isascii() and not escaped and NUL not in line else self._leaf
         kind, _, rest = header[8].partition(component)
         event, _, rest = rest.partition(component)
         self.type = text(kind).strip()
@@ -229,11 +232,12 @@ class Message:
         if self._segments is not None:
             return self.first(name)
         line_end, separator = self._line_end(), self.separators.field
-        place = self.raw.find(b"%b%b%b" % (line_end, name.encode(), separator), self._start)
+        text = self._text
+        place = text.find(b"%b%b%b" % (line_end, name.encode(), separator), self._start)
         if place < 0:
             return self.first(name)  # after CR LF, or there is none
-        end = self.raw.find(line_end, place + 1)
-        return Segment(self.raw, place + 1, len(self.raw) if end < 0 else end, self.separators, self.charset, name, -1, 1)
+        end = text.find(line_end, place + 1)
+        return Segment(text, place + 1, len(text) if end < 0 else end, self.separators, self.charset, name, -1, 1)
 
     def text(self, name: str, field: int, component: int = 1, *, repetition: int = 1, subcomponent: int = 1) -> str:
         """`Segment.text` of the first segment of that name; empty when there is none."""
@@ -245,7 +249,7 @@ class Message:
             plain = self._split_plain()
             if plain is not None:
                 return plain
-        raw, separators, codec = self.raw, self.separators, self.charset
+        raw, separators, codec = self._text, self.separators, self.charset
         separator, line_end = separators.field, self._line_end()
         find, size = raw.find, len(raw)
         segments: list[Segment] = []
@@ -275,7 +279,7 @@ class Message:
 
     def _split_plain(self) -> list[Segment] | None:
         """The segments of a small message of usual lines, cut in one go; None when one line needs a closer look."""
-        raw, separators, codec = self.raw, self.separators, self.charset
+        raw, separators, codec = self._text, self.separators, self.charset
         separator, line_end, start = separators.field, self._line_end(), self._start
         segments: list[Segment] = []
         seen: dict[str, int] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+from hub.formats.er7.charset import NUL
 from hub.model.refusals import Unreadable
 
 _STANDARD = (b"^", b"~", b"\\", b"&")
@@ -31,7 +32,7 @@ def field_separator(raw: bytes, at: int) -> bytes:
     """MSH-1: the character that stands at offset `at`.
 
     Raises:
-        Unreadable: there is none, or it is a letter, a digit, a blank or a line end.
+        Unreadable: there is none, or it is a letter, a digit, a blank, a line end or a NUL.
     """
     first = raw[at : at + 1]
     if first >= b"\xc2":
@@ -39,7 +40,7 @@ def field_separator(raw: bytes, at: int) -> bytes:
             character = raw[at : at + width]
             if _is_utf8(character):
                 return character
-    if not first or first.isalnum() or first.isspace():
+    if not first or first.isalnum() or first.isspace() or first == NUL:
         raise Unreadable(at="MSH-1")
     return first
 
@@ -49,13 +50,13 @@ def declared(field: bytes, encoding_characters: bytes) -> Separators:
     """The separators of MSH-1 and MSH-2. What MSH-2 leaves out is as HL7 recommends: `^~\\&`.
 
     Raises:
-        Unreadable: MSH-2 holds a letter or a digit, or one character twice.
+        Unreadable: MSH-2 holds a letter, a digit or a NUL, or one character twice.
     Standard: HL7 v2.5.1 §2.5.4, message delimiters.
     """
     given = _characters(encoding_characters)[:4]
     given += [b" "] * (4 - len(given))
     written = [field, *(character for character in given if not character.isspace())]
-    if len(set(written)) != len(written) or any(character.isalnum() for character in written):
+    if len(set(written)) != len(written) or any(character.isalnum() or character == NUL for character in written):
         raise Unreadable(at="MSH-2")
     chosen = []
     for character, recommended in zip(given, _STANDARD, strict=True):
