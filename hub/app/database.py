@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import pwd
-import sqlite3
 from pathlib import Path
 
 from hub.app.config import Installation
 from hub.app.lock import DataFolderInUse, DataFolderLock
-from hub.app.terminal import remark
+from hub.app.terminal import failed, remark
 from hub.model.refusals import HubError
-from hub.store.upgrade import HEAD, SchemaTooNew, upgrade, version_of
+from hub.store.opening import migrated, schema_of
+from hub.store.upgrade import HEAD
 
 
 class WrongUser(HubError):
@@ -22,49 +22,54 @@ class WrongUser(HubError):
 
 def upgrade_database(installation: Installation) -> int:
     """Create or migrate the database and say so; 1 when it cannot be done, 2 when it is of a newer version."""
-    database = installation.database
+    name = installation.place.name
     try:
         before, after = upgraded(installation)
-    except SchemaTooNew as refused:
-        remark(f"{database}: {refused.sentence}")
-        return 2
     except DataFolderInUse as refused:
         remark(f"{refused.sentence}. A hub that is running is not migrated under its feet.")
         return 1
-    except WrongUser as refused:
-        remark(refused.sentence)
-        return 1
-    except sqlite3.DatabaseError as error:
-        code = type(error).__name__
-        remark(f"{database} is not a database that can be upgraded ({code}): restore a copy, or name another file in [store] url")
-        return 1
+    except HubError as refused:
+        return failed(refused)
     except OSError as error:
-        remark(f"{error.filename or database} cannot be written ({error.strerror}): run as the user of the hub")
+        remark(f"{error.filename or name} cannot be written ({error.strerror}): run as the user of the hub")
         return 1
     if before == after:
-        print(f"{database}: schema {after}, nothing to do")
+        print(f"{name}: schema {after}, nothing to do")
     else:
-        print(f"{database}: schema {before or 'none'} → {after}")
+        print(f"{name}: schema {before or 'none'} → {after}")
     return 0
 
 
 def upgraded(installation: Installation) -> tuple[str, str]:
     """Versions before and after; nobody else runs on the data folder while something changes.
 
+    On a shared store those that start together migrate one after the other.
+
     Raises:
-        SchemaTooNew, DataFolderInUse, WrongUser, OSError, sqlite3.DatabaseError.
+        SchemaTooNew, DataFolderInUse, WrongUser, NoDatabase, StoreUnavailable, OSError.
     """
-    if version_of(installation.database) == HEAD:
+    if schema_of(installation.place) == HEAD:
         return HEAD, HEAD
+    if installation.place.shared:
+        return migrated(installation.place)
+    refuse_wrong_user(installation)
+    lock = DataFolderLock(installation.data_dir)
+    try:
+        return migrated(installation.place)
+    finally:
+        lock.release()
+
+
+def refuse_wrong_user(installation: Installation) -> None:
+    """Root makes no files in the folder of somebody else.
+
+    Raises:
+        WrongUser.
+    """
     owner = owner_of(installation.data_dir)
     if os.geteuid() == 0 and owner not in ("", owner_name(0)):
         folder = installation.data_dir
         raise WrongUser(f"{folder} belongs to {owner}: run this as {owner} (sudo -u {owner} …), else the hub could not write it")
-    lock = DataFolderLock(installation.data_dir)
-    try:
-        return upgrade(installation.database)
-    finally:
-        lock.release()
 
 
 def owner_of(folder: Path) -> str:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from hub.app import doctor_machine, doctor_network, doctor_storage
+from hub.app import doctor_cluster, doctor_machine, doctor_network, doctor_storage
 from hub.app.config import Installation
 from hub.app.database import owner_of
-from hub.app.doctor_verdicts import OK, WARNING, WRONG, Verdict
-from hub.app.lock import running_hub
+from hub.app.doctor_running import Running, running_here
 from hub.app.terminal import print_json, printable
+from hub.store.opening import NoDatabase, is_there
+from hub.store.verdicts import OK, WARNING, WRONG, Verdict
 
 _MARKS = {OK: "✓", WARNING: "!", WRONG: "✗"}
 
-Check = Callable[[Installation, int | None], Iterator[Verdict]]
+Check = Callable[[Installation, Running | None], Iterator[Verdict]]
 MACHINE: tuple[Check, ...] = (doctor_machine.versions, doctor_machine.mappings, doctor_storage.disk)
 CHECKS: tuple[Check, ...] = (
     doctor_machine.versions,
@@ -24,6 +25,10 @@ CHECKS: tuple[Check, ...] = (
     doctor_storage.disk,
     doctor_storage.sync_time,
     doctor_storage.database,
+    doctor_storage.bodies,
+    doctor_cluster.processes,
+    doctor_cluster.lanes,
+    doctor_cluster.bell,
     doctor_network.listeners,
     doctor_network.readiness,
     doctor_network.destinations,
@@ -33,12 +38,13 @@ CHECKS: tuple[Check, ...] = (
 
 def examine(installation: Installation, *, as_json: bool) -> int:
     """Print every verdict; 1 when one is wrong. Looks and measures; changes nothing but a file of its own, removed at once."""
-    hub_pid: int | None = None
+    running: Running | None = None
     checks, verdicts = CHECKS, []
     try:
-        hub_pid = running_hub(installation.data_dir)
-        installation.database.exists()
-    except OSError:
+        running = running_here(installation)
+        if not installation.place.shared:
+            is_there(installation.place)
+    except (OSError, NoDatabase):
         owner = owner_of(installation.data_dir)
         verdicts.append(
             Verdict(
@@ -49,20 +55,20 @@ def examine(installation: Installation, *, as_json: bool) -> int:
             )
         )
         checks = MACHINE
-    verdicts += [verdict for check in checks for verdict in _safely(check, installation, hub_pid)]
+    verdicts += [verdict for check in checks for verdict in _safely(check, installation, running)]
     wrong = any(verdict.level == WRONG for verdict in verdicts)
     if as_json:
         print_json(
             {
                 "ok": not wrong,
-                "running": hub_pid is not None,
-                "pid": hub_pid or None,
+                "running": running is not None,
+                "pid": running.pid or None if running is not None else None,
                 "checks": [{"check": v.check, "level": v.level, "says": v.says, "next": v.next or None} for v in verdicts],
             }
         )
         return int(wrong)
-    running = f"running, process {hub_pid}" if hub_pid else "running" if hub_pid is not None else "not running"
-    print(f"{installation.file}: hub {running}")
+    state = "not running" if running is None else f"running, process {running.pid}" if running.pid else "running"
+    print(f"{installation.file}: hub {state}")
     for verdict in verdicts:
         print(printable(f"{_MARKS[verdict.level]} {verdict.check}: {verdict.says}"))
         if verdict.next:
@@ -70,10 +76,10 @@ def examine(installation: Installation, *, as_json: bool) -> int:
     return int(wrong)
 
 
-def _safely(check: Check, installation: Installation, hub_pid: int | None) -> Iterator[Verdict]:
+def _safely(check: Check, installation: Installation, running: Running | None) -> Iterator[Verdict]:
     """A check that fails itself is a verdict too: the others still speak."""
     try:
-        yield from check(installation, hub_pid)
+        yield from check(installation, running)
     except Exception as error:
         yield Verdict(
             check.__name__.replace("_", " "),

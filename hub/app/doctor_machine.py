@@ -10,18 +10,20 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from hub.app.beside import opened
 from hub.app.check import load_mappings, route_mistakes
 from hub.app.config import Installation
-from hub.app.doctor_verdicts import OK, WARNING, WRONG, Verdict
+from hub.app.doctor_running import Running
 from hub.app.terminal import counted
-from hub.model.refusals import Misconfigured
+from hub.model.refusals import HubError, Misconfigured
+from hub.store.verdicts import OK, WARNING, WRONG, Verdict
 
 MIN_SQLITE = (3, 35, 0)  # UPDATE … FROM, RETURNING
 FILES_KEPT = 256  # of its own, beside one a connection
 CLOCK_STEP_S = 300
 
 
-def versions(installation: Installation, hub_pid: int | None) -> Iterator[Verdict]:
+def versions(installation: Installation, running: Running | None) -> Iterator[Verdict]:
     """Python and SQLite."""
     python = ".".join(map(str, sys.version_info[:3]))
     yield Verdict("Python", OK, python)
@@ -36,7 +38,7 @@ def versions(installation: Installation, hub_pid: int | None) -> Iterator[Verdic
         yield Verdict("SQLite", OK, sqlite3.sqlite_version)
 
 
-def clock(installation: Installation, hub_pid: int | None) -> Iterator[Verdict]:
+def clock(installation: Installation, running: Running | None) -> Iterator[Verdict]:
     """The clock is plausible and not behind what the ledger holds; the time zone is that of the configuration."""
     now = datetime.now(UTC)
     newest = _newest_message_s(installation)
@@ -62,23 +64,18 @@ def clock(installation: Installation, hub_pid: int | None) -> Iterator[Verdict]:
 
 def _newest_message_s(installation: Installation) -> float:
     """When the newest message came, in seconds since 1970; 0 when there is none or it cannot be read."""
-    if not installation.database.exists():
-        return 0.0
     try:
-        connection = sqlite3.connect(f"file:{installation.database}?mode=ro", uri=True, timeout=1.0)
-        try:
-            row = connection.execute("SELECT received_at FROM message ORDER BY id DESC LIMIT 1").fetchone()
-        finally:
-            connection.close()
-    except sqlite3.Error:
+        with opened(installation, read_only=True) as store:
+            row = store.read(lambda tx: tx.row("SELECT received_at FROM message ORDER BY id DESC LIMIT 1"))
+    except HubError:
         return 0.0
     return row[0] / 1e6 if row else 0.0
 
 
-def open_files(installation: Installation, hub_pid: int | None) -> Iterator[Verdict]:
+def open_files(installation: Installation, running: Running | None) -> Iterator[Verdict]:
     """The limit on open files of the running hub, else of this process, against the connections that may come."""
     wanted = FILES_KEPT + sum(source.max_connections for source in installation.configuration.source)
-    limit, whose = _limit(hub_pid)
+    limit, whose = _limit(running.pid if running is not None else 0)
     if limit < wanted:
         yield Verdict(
             "open files",
@@ -90,7 +87,7 @@ def open_files(installation: Installation, hub_pid: int | None) -> Iterator[Verd
         yield Verdict("open files", OK, f"{whose} may open {limit}")
 
 
-def _limit(hub_pid: int | None) -> tuple[int, str]:
+def _limit(hub_pid: int) -> tuple[int, str]:
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if hub_pid:
         try:
@@ -102,7 +99,7 @@ def _limit(hub_pid: int | None) -> tuple[int, str]:
     return soft, "this process"
 
 
-def mappings(installation: Installation, hub_pid: int | None) -> Iterator[Verdict]:
+def mappings(installation: Installation, running: Running | None) -> Iterator[Verdict]:
     """Entry points and site modules load, and provide what routes name."""
     try:
         registry = load_mappings(installation)

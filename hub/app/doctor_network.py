@@ -14,7 +14,8 @@ from pathlib import Path
 from hub.app.certificate_dates import MAX_BYTES, NotACertificate, validities
 from hub.app.check import tls_mistakes
 from hub.app.config import DestinationSection, Installation, absolute
-from hub.app.doctor_verdicts import OK, WARNING, WRONG, Verdict
+from hub.app.doctor_running import Running
+from hub.store.verdicts import OK, WARNING, WRONG, Verdict
 
 CONNECT_S = 1.0
 EXPIRY_DAYS = 30
@@ -26,15 +27,16 @@ _NOT_FREE = {
 _TLS_FILES = ("tls_cert_file", "tls_client_ca_file", "tls_ca_file")
 
 
-def listeners(installation: Installation, hub_pid: int | None) -> Iterator[Verdict]:
+def listeners(installation: Installation, running: Running | None) -> Iterator[Verdict]:
     """Every address to listen on: answered by the running hub, or free for it."""
     configuration = installation.configuration
-    named = [(f"source {source.name}", source.listen) for source in configuration.source] + [("web", configuration.web.listen)]
-    for name, listen in named:
+    here = running if running is not None else Running(0, listens=False, serves=False)
+    named = [(f"source {source.name}", source.listen, here.listens) for source in configuration.source]
+    for name, listen, answers in [*named, ("web", configuration.web.listen, here.serves)]:
         host, port = _split(listen)
         if port == 0:
             yield Verdict(name, OK, f"{listen} takes any free port")
-        elif hub_pid is not None:
+        elif answers:
             yield _answered(name, listen)
         else:
             yield _free(name, listen, host, port)
@@ -63,11 +65,11 @@ def _free(name: str, listen: str, host: str, port: int) -> Verdict:
     return Verdict(name, OK, f"{listen} is free")
 
 
-def readiness(installation: Installation, hub_pid: int | None) -> Iterator[Verdict]:
+def readiness(installation: Installation, running: Running | None) -> Iterator[Verdict]:
     """What the running hub says of itself."""
     web = installation.configuration.web
     host, port = _split(_reachable(web.listen))
-    if hub_pid is None or port == 0 or web.tls_client_ca_file is not None:
+    if running is None or not running.serves or port == 0 or web.tls_client_ca_file is not None:
         return
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # its certificate is examined below
@@ -97,7 +99,7 @@ def readiness(installation: Installation, hub_pid: int | None) -> Iterator[Verdi
         )
 
 
-def destinations(installation: Installation, hub_pid: int | None) -> Iterator[Verdict]:
+def destinations(installation: Installation, running: Running | None) -> Iterator[Verdict]:
     """Whether each destination takes a connection now; its deliveries wait while it does not."""
     sections = installation.configuration.destination
     if not sections:
@@ -116,7 +118,7 @@ def destinations(installation: Installation, hub_pid: int | None) -> Iterator[Ve
                 yield Verdict(name, OK, f"{section.connect} takes connections")
 
 
-def certificates(installation: Installation, hub_pid: int | None) -> Iterator[Verdict]:
+def certificates(installation: Installation, running: Running | None) -> Iterator[Verdict]:
     """Certificates load, fit their keys, and last."""
     for mistake in tls_mistakes(installation):
         yield Verdict(

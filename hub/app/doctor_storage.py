@@ -1,28 +1,28 @@
-"""Doctor: the data folder, its disk, and the database."""
+"""Doctor: the data folder, its disk, the database, and large bodies."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import sqlite3
 import statistics
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from hub.app.config import Installation
-from hub.app.doctor_verdicts import OK, WARNING, WRONG, Verdict
-from hub.store.upgrade import HEAD, version_of
+from hub.app.config import Installation, absolute
+from hub.app.doctor_running import Running
+from hub.model.refusals import HubError
+from hub.store.bucket import parse_blobs
+from hub.store.examination import examined, probe
+from hub.store.verdicts import OK, WARNING, WRONG, Verdict
 
 MIN_FREE_BYTES, MIN_FREE_PART = 5 << 30, 0.10
 SYNCS = 20
 SLOW_SYNC_MS, NO_SYNC_MS = 20.0, 0.01
-LARGE_WAL_BYTES = 256 << 20
-QUICK_CHECK_S = 5.0
 
 
-def folders(installation: Installation, hub_pid: int | None) -> Iterator[Verdict]:
+def folders(installation: Installation, running: Running | None) -> Iterator[Verdict]:
     """The data folder is there, ours to write, and nobody else's to read."""
     for name, folder in _folders(installation):
         if not folder.exists():
@@ -50,9 +50,13 @@ def folders(installation: Installation, hub_pid: int | None) -> Iterator[Verdict
 
 
 def _folders(installation: Installation) -> list[tuple[str, Path]]:
+    """Where this process writes on this machine."""
+    path = installation.place.path
+    if path is None:
+        return [] if installation.configuration.store.blobs else [("data folder", installation.data_dir)]
     found = [("data folder", installation.data_dir)]
-    if installation.database.parent != installation.data_dir:
-        found.append(("database folder", installation.database.parent))
+    if path.parent != installation.data_dir:
+        found.append(("database folder", path.parent))
     return found
 
 
@@ -62,8 +66,10 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def disk(installation: Installation, hub_pid: int | None) -> Iterator[Verdict]:
+def disk(installation: Installation, running: Running | None) -> Iterator[Verdict]:
     """Free space where the data is."""
+    if not _folders(installation):
+        return
     usage = shutil.disk_usage(_existing(installation.data_dir))
     part = usage.free / usage.total
     says = f"{usage.free / (1 << 30):.1f} GB free ({part:.0%})"
@@ -73,8 +79,10 @@ def disk(installation: Installation, hub_pid: int | None) -> Iterator[Verdict]:
         yield Verdict("free disk", OK, says)
 
 
-def sync_time(installation: Installation, hub_pid: int | None) -> Iterator[Verdict]:
+def sync_time(installation: Installation, running: Running | None) -> Iterator[Verdict]:
     """How long this disk takes to make a write durable: every acknowledgement waits for one."""
+    if installation.place.shared:
+        return  # it waits for the server's disk
     if not installation.data_dir.is_dir() or not os.access(installation.data_dir, os.W_OK):
         return
     times = []
@@ -95,69 +103,42 @@ def sync_time(installation: Installation, hub_pid: int | None) -> Iterator[Verdi
         yield Verdict("disk sync", OK, says)
 
 
-def database(installation: Installation, hub_pid: int | None) -> Iterator[Verdict]:
-    """Schema, integrity, size of the write-ahead log."""
-    path = installation.database
-    if not path.exists():
-        yield Verdict("database", WARNING, f"{path} does not exist yet", "run or db upgrade makes it")
-        return
+def database(installation: Installation, running: Running | None) -> Iterator[Verdict]:
+    """What the store says of its database."""
+    return examined(installation.place)
+
+
+def bodies(installation: Installation, running: Running | None) -> Iterator[Verdict]:
+    """Large bodies can be kept, and by every process that shares the database."""
+    setting, shared = installation.configuration.store.blobs, installation.place.shared
+    if not setting and not _own_folder(installation).exists():
+        if shared:
+            yield _not_shared(installation)
+        return  # made when it is needed
     try:
-        version = version_of(path)
-        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=1.0)
-        try:
-            connection.execute("SELECT 1 FROM sqlite_master").fetchone()
-            yield _schema(version)
-            yield _integrity(connection, path)
-        finally:
-            connection.close()
-    except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorname", None) or type(error).__name__
-        yield Verdict(
-            "database", WRONG, f"{path} cannot be read ({code})", "run as the user of the hub; if it is damaged, restore a copy"
-        )
+        blobs = installation.blobs()
+        probe(blobs)
+    except (HubError, OSError) as error:
+        why = error.sentence if isinstance(error, HubError) else f"takes no writes ({error.strerror})"
+        yield Verdict("large bodies", WRONG, why, "mend [store] blobs: no message over 1 MB can be kept")
         return
-    wal = path.with_name(f"{path.name}-wal")
-    size = wal.stat().st_size if wal.exists() else 0
-    if size > LARGE_WAL_BYTES:
-        yield Verdict(
-            "write-ahead log",
-            WARNING,
-            f"{size >> 20} MB",
-            "something reads the database without end (a backup, sqlite3 left open): end it",
-        )
+    if shared and not setting:
+        yield _not_shared(installation)
+    elif shared and isinstance(parse_blobs(setting), Path):
+        where = absolute(installation, Path(setting))
+        yield Verdict("large bodies", OK, f"{where} takes writes; it must be the same folder on every machine (NFS)")
     else:
-        yield Verdict("write-ahead log", OK, f"{size >> 20} MB")
+        yield Verdict("large bodies", OK, f"{blobs.name} takes writes")
 
 
-def _schema(version: str) -> Verdict:
-    if version == HEAD:
-        return Verdict("schema", OK, version)
-    if version > HEAD:
-        return Verdict("schema", WRONG, f"{version} is newer than this version's {HEAD}", "install the newer version again")
+def _not_shared(installation: Installation) -> Verdict:
     return Verdict(
-        "schema",
-        WRONG,
-        f"{version or 'none'}, this version needs {HEAD}",
-        "stop the hub, copy the database, vaguemestre db upgrade",
+        "large bodies",
+        WARNING,
+        f"go to {_own_folder(installation)}: processes on other machines cannot read them",
+        "with more than one machine, name a folder that all share or a bucket in [store] blobs",
     )
 
 
-def _integrity(connection: sqlite3.Connection, path: Path) -> Verdict:
-    """`PRAGMA quick_check`, as far as it comes in its time."""
-    until = time.monotonic() + QUICK_CHECK_S
-    connection.set_progress_handler(lambda: time.monotonic() > until, 50_000)
-    try:
-        row = connection.execute("PRAGMA quick_check(1)").fetchone()
-    except sqlite3.OperationalError as error:
-        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_INTERRUPT:
-            return Verdict(
-                "integrity", OK, f"nothing found in {QUICK_CHECK_S:.0f} s; the database is too large to check it whole here"
-            )
-        raise
-    finally:
-        connection.set_progress_handler(None, 0)
-    if row is None or row[0] != "ok":
-        return Verdict(
-            "integrity", WRONG, f"{path} is damaged", "stop the hub, keep a copy of the folder, restore the last good copy"
-        )
-    return Verdict("integrity", OK, f"{path.stat().st_size >> 20} MB, whole")
+def _own_folder(installation: Installation) -> Path:
+    return installation.data_dir / "blobs"

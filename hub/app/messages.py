@@ -10,9 +10,8 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from functools import partial
 from typing import Any, TypeVar, cast
 
-from hub.app.beside import audit, opened, rehearsed
+from hub.app.beside import audit, is_delivering, opened, rehearsed
 from hub.app.config import Installation, absolute
-from hub.app.lock import running_hub
 from hub.app.terminal import (
     counted,
     destination_name,
@@ -34,7 +33,7 @@ from hub.model.refusals import HubError
 from hub.model.states import MessageState
 from hub.model.uids import uid_number
 from hub.store import Store, Transaction
-from hub.store.sqlite import ShortStore
+from hub.store.place import CommandStore
 
 T = TypeVar("T")
 Json = dict[str, Any]
@@ -316,7 +315,7 @@ def discard(installation: Installation, message_id: str, *, ask: bool) -> int:
 class _Act:
     """An operator's act on one message: tried first, then done with its audit row in one transaction."""
 
-    def __init__(self, store: ShortStore, name: str, message_id: str, number: int, detail: Json) -> None:
+    def __init__(self, store: CommandStore, name: str, message_id: str, number: int, detail: Json) -> None:
         self._store, self._name, self._number, self._detail = store, name, number, detail
         self._target = f"message/{message_id.lower()}"
 
@@ -352,7 +351,7 @@ class _Act:
 class _Within:
     """A store whose writes happen in a transaction that is open already."""
 
-    def __init__(self, tx: Transaction, store: ShortStore) -> None:
+    def __init__(self, tx: Transaction, store: CommandStore) -> None:
         self._tx, self.next_id, self.now_us = tx, store.next_id, store.now_us
 
     async def write(self, job: Callable[[Transaction], T]) -> T:
@@ -363,7 +362,7 @@ def _name(message: Json) -> str:
     return printable(f"Message {message['id']} ({message['type']}, control id {message['control_id']}, from {message['source']})")
 
 
-def _within(tx: Transaction, store: ShortStore) -> Store:
+def _within(tx: Transaction, store: CommandStore) -> Store:
     return cast(Store, _Within(tx, store))
 
 
@@ -397,7 +396,7 @@ def _agreed() -> bool:
 
 def _when(installation: Installation) -> str:
     try:
-        running = running_hub(installation.data_dir) is not None
-    except OSError:
+        running = is_delivering(installation)
+    except (HubError, OSError):
         return "The hub takes them within a few seconds, or when it starts."
     return "The running hub takes them within a few seconds." if running else "No hub runs here now: they leave when it starts."

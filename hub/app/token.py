@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-
 from hub.app.beside import audit, opened
 from hub.app.config import Installation
 from hub.app.database import upgraded
@@ -12,6 +10,7 @@ from hub.ledger.queries import instant
 from hub.model.identifiers import Finess, Rpps
 from hub.model.refusals import HubError
 from hub.store import Transaction
+from hub.store.opening import is_there
 from hub.web import tokens
 from hub.web.tokens import Role
 
@@ -33,14 +32,14 @@ def create(installation: Installation, *, name: str, role: str, rpps: str, fines
         return secret
 
     try:
-        if not installation.database.exists():
+        if not is_there(installation.place):
             upgraded(installation)
         with opened(installation) as store:
             secret = store.write(make)
     except HubError as error:
         return failed(error)
-    except (OSError, sqlite3.DatabaseError) as error:
-        remark(f"the database at {installation.database} cannot be made ({type(error).__name__}): run as the user of the hub")
+    except OSError as error:
+        remark(f"the database at {installation.place.name} cannot be made ({type(error).__name__}): run as the user of the hub")
         return 1
     if role == Role.PROFESSIONAL and not rpps:
         remark("without --rpps this professional is nobody's author: documents hidden from professionals stay hidden")

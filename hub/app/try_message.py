@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters.mllp.sender import messages_in
-from hub.app.config import DestinationSection, Installation
+from hub.app.config import BellSection, DestinationSection, Installation, StoreSection
 from hub.app.hub import Hub
 from hub.app.logging import set_up_logging
 from hub.app.run import new_runner
@@ -24,6 +24,7 @@ from hub.model.ports import Origin, PeerReference
 from hub.model.refusals import HubError, MessageRefused
 from hub.model.uids import uid_text
 from hub.store import Transaction
+from hub.store.place import place_of
 
 Json = dict[str, Any]
 
@@ -104,7 +105,7 @@ class _Tried:
     """One try."""
 
     def __init__(self, installation: Installation, folder: Path, source: str, body: bytes) -> None:
-        self._installation = replace(installation, data_dir=folder, database=folder / "try.db", blob_folder=folder / "blobs")
+        self._installation = _alone(installation, folder)
         self._source, self._body = source, body
 
     def result(self) -> Json:
@@ -178,6 +179,13 @@ class _Tried:
 
     def _would_send(self, body: bytes) -> Json:
         return {"size": len(body), "changed": _changed(self._body, body)}
+
+
+def _alone(installation: Installation, folder: Path) -> Installation:
+    """The same installation with an embedded store and its bodies in `folder`, and no other process to ring to."""
+    embedded = installation.configuration.model_copy(update={"store": StoreSection(), "bell": BellSection()})
+    place = place_of("", base=folder, default=folder / "try.db")
+    return replace(installation, configuration=embedded, data_dir=folder, place=place)
 
 
 def _only_message(tx: Transaction) -> Json:

@@ -143,7 +143,7 @@ def test_a_file_that_is_no_database(installed):
     done = installed.cli("messages", "list")
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
-    assert "cannot be read (SQLITE_NOTADB)" in done.stderr
+    assert "is not a database (SQLITE_NOTADB)" in done.stderr
 
 
 def test_a_refused_message_is_not_replayed_and_the_try_is_audited(stopped):
