@@ -65,7 +65,7 @@ def uid_number(text: str) -> int:
         raise ValueError("not a uid")
     high, tail = int(bare[:16], 16), int(bare[16:], 16)
     number = (high >> 16) << _LOW_BITS | (high & 0xFFF) << 4 | tail >> 56 & 0xF
-    if uid_text(number) != text.lower():
+    if number >> 63 or uid_text(number) != text.lower():
         raise ValueError("not a uid")
     return number
 

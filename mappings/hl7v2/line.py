@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import cast
 
 from hub.formats.er7 import Message, Segment, Separators, unescape
-from hub.formats.er7.charset import decode
+from hub.formats.er7.charset import NUL, SUBSTITUTE, decode
 
 
 class _Manner:
@@ -83,6 +83,8 @@ class Line:
 
     def __init__(self, segment: Segment, message: Message) -> None:
         raw = segment.line()
+        if NUL in raw:
+            raw = raw.replace(NUL, SUBSTITUTE)
         try:
             text, is_plain = raw.decode(message.charset), True
         except UnicodeDecodeError:

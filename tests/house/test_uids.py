@@ -49,7 +49,10 @@ def test_the_milliseconds_can_be_read():
     assert uid_ms(UidMaker(lambda: 1_795_000_000_123).next()) == 1_795_000_000_123
 
 
-@pytest.mark.parametrize("text", ["", "x", "0192f3a4-0000-4000-8000-000000000000", str(uuid.UUID(int=0)), "g" * 36])
+@pytest.mark.parametrize(
+    "text",
+    ["", "x", "0192f3a4-0000-4000-8000-000000000000", str(uuid.UUID(int=0)), "g" * 36, "ffffffff-ffff-7fff-8f00-000000000000"],
+)
 def test_other_uuids_are_not_ours(text):
     with pytest.raises(ValueError, match=r"uid|invalid literal"):
         uid_number(text)

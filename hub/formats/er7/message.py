@@ -109,7 +109,7 @@ class Segment:
         return self._raw.count(separator, start, end) + 1
 
     def text(self, field: int, component: int = 1, *, repetition: int = 1, subcomponent: int = 1) -> str:
-        """Decoded, unescaped, stripped text; a null (`""`) comes as these two characters.
+        """Decoded, unescaped, stripped text; a null (`""`) comes as these two characters, a NUL as SUB.
 
         Made for short fields: what a field holds is copied. For a document take `component_span`.
         """
@@ -128,6 +128,8 @@ class Segment:
                 value = _piece(value, separators.subcomponent, subcomponent)
         if separators.escape in value:
             value = unescape(value, separators)
+        if NUL in value:
+            value = value.replace(NUL, SUBSTITUTE)
         try:
             return value.decode(self._codec).strip()
         except UnicodeDecodeError:
@@ -149,7 +151,6 @@ class Segment:
 class Message:
     """An HL7 message over its bytes, made by `read`.
 
-    `raw` and `header` are the exact bytes; a NUL that should be part of text is read as SUB.
     Standard: MSH-3.1, MSH-9, MSH-10, MSH-11.1, MSH-12.1, MSH-18 and MSH-21 are the attributes of its header.
     """
 
@@ -158,7 +159,6 @@ class Message:
         "_header",
         "_segments",
         "_start",
-        "_text",
         "charset",
         "charset_unknown",
         "control_id",
@@ -175,7 +175,6 @@ class Message:
 
     def __init__(self, raw: bytes, start: int, end: int, separators: Separators, default_charset: str) -> None:
         self.raw, self.separators, self._start = raw, separators, start
-        self._text = raw.replace(NUL, SUBSTITUTE) if NUL in raw else raw  # what segments are cut from: as long as `raw`
         self._segments: tuple[Segment, ...] | None = None
         self._by_name: dict[str, tuple[Segment, ...]] = {}
         self.views: dict[str, object] = {}  # what readers made of this message and may want again
@@ -232,12 +231,11 @@ class Message:
         if self._segments is not None:
             return self.first(name)
         line_end, separator = self._line_end(), self.separators.field
-        text = self._text
-        place = text.find(b"%b%b%b" % (line_end, name.encode(), separator), self._start)
+        place = self.raw.find(b"%b%b%b" % (line_end, name.encode(), separator), self._start)
         if place < 0:
             return self.first(name)  # after CR LF, or there is none
-        end = text.find(line_end, place + 1)
-        return Segment(text, place + 1, len(text) if end < 0 else end, self.separators, self.charset, name, -1, 1)
+        end = self.raw.find(line_end, place + 1)
+        return Segment(self.raw, place + 1, len(self.raw) if end < 0 else end, self.separators, self.charset, name, -1, 1)
 
     def text(self, name: str, field: int, component: int = 1, *, repetition: int = 1, subcomponent: int = 1) -> str:
         """`Segment.text` of the first segment of that name; empty when there is none."""
@@ -249,7 +247,7 @@ class Message:
             plain = self._split_plain()
             if plain is not None:
                 return plain
-        raw, separators, codec = self._text, self.separators, self.charset
+        raw, separators, codec = self.raw, self.separators, self.charset
         separator, line_end = separators.field, self._line_end()
         find, size = raw.find, len(raw)
         segments: list[Segment] = []
@@ -279,7 +277,7 @@ class Message:
 
     def _split_plain(self) -> list[Segment] | None:
         """The segments of a small message of usual lines, cut in one go; None when one line needs a closer look."""
-        raw, separators, codec = self._text, self.separators, self.charset
+        raw, separators, codec = self.raw, self.separators, self.charset
         separator, line_end, start = separators.field, self._line_end(), self._start
         segments: list[Segment] = []
         seen: dict[str, int] = {}
