@@ -74,7 +74,7 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Sqlite | Postgres]:
         yield Sqlite()
         return
     server = request.getfixturevalue("postgres_server")
-    urls = [server.create_database() for _ in range(RECORDS)]
+    urls = [server.create_database(language="fr-FR") for _ in range(RECORDS)]
     engine = Postgres(urls)
     yield engine
     engine.close()

@@ -12,11 +12,10 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import create_engine
 
 from hub.ledger import acts
 from hub.ledger.acts import Receipt
-from hub.ledger.deliveries import NewDelivery, add
+from hub.ledger.deliveries import NewDelivery, add, occupied
 from hub.ledger.messages import NewMessage, keep
 from hub.model.identifiers import INS_NIR_TEST, InsMatricule, LocalIdentifier
 from hub.model.identity import PatientIdentity
@@ -28,8 +27,9 @@ from hub.model.uids import uid_number, uid_text
 from hub.record.apply import apply
 from hub.record.identity import resolve
 from hub.store import Transaction
-from hub.store.schema import metadata
-from hub.store.sqlite import SqliteStore
+from hub.store.blobs import BlobFolder
+from hub.store.place import OpenStore, open_store, place_of
+from hub.store.upgrade import upgrade
 from hub.web import tokens
 from hub.web.server import WebServer
 from hub.web.services import Services
@@ -100,7 +100,7 @@ def result(control_id: str) -> bytes:
 class Acts:
     """Operator acts straight on the ledger, as the flow does them but without its workers."""
 
-    def __init__(self, store: SqliteStore) -> None:
+    def __init__(self, store: OpenStore) -> None:
         self.store, self.done = store, list[tuple[str, str]]()
 
     async def replay(self, message_id: str, only: Sequence[str] = ()) -> list[str]:
@@ -149,8 +149,8 @@ class Acts:
 class House:
     """The server, what is in its store, and clients for each role."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, url: str = "") -> None:
+        self.folder, self.place = folder, place_of(url, base=folder, default=folder / "hub.db")
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self.acks: list[Answer] = []
@@ -170,12 +170,11 @@ class House:
 
     def start(self) -> None:
         self.thread.start()
-        database = self.folder / "hub.db"
-        metadata.create_all(create_engine(f"sqlite:///{database}"))
-        self.run(self._start(database))
+        upgrade(self.place)
+        self.run(self._start())
 
-    async def _start(self, database: Path) -> None:
-        self.store = SqliteStore(database, self.folder / "blobs")
+    async def _start(self) -> None:
+        self.store = open_store(self.place, BlobFolder(self.folder / "blobs"))
         self.store.start()
         self.operations = Acts(self.store)
 
@@ -282,6 +281,7 @@ class House:
                     )
                 ],
                 now,
+                busy=occupied(tx, [f"{destination}/p{patient}"]),
             )
             tried = delivery_state in ("DELIVERED", "REFUSED", "DEAD", "UNSURE") and destination != "record"
             tx.run(
@@ -462,9 +462,26 @@ class House:
         self.kept(tx, admission("ADM0200"), "his", "ADT^A03", "ADM0200")
 
 
+@pytest.fixture(scope="session", params=["sqlite", "postgres"])
+def new_url(request: pytest.FixtureRequest) -> Iterator[Callable[[], str]]:
+    """Makes databases of one engine: the URL of each, empty for a file in the house's folder."""
+    if request.param == "sqlite":
+        yield lambda: ""
+        return
+    server, made = request.getfixturevalue("postgres_server"), list[str]()
+
+    def new() -> str:
+        made.append(server.create_database(language="fr-FR"))
+        return made[-1]
+
+    yield new
+    for url in made:
+        server.drop_database(url)
+
+
 @pytest.fixture(scope="session")
-def _shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    house = House(tmp_path_factory.mktemp("web"))
+def _shared(tmp_path_factory: pytest.TempPathFactory, new_url: Callable[[], str]) -> Iterator[House]:
+    house = House(tmp_path_factory.mktemp("web"), new_url())
     house.start()
     yield house
     house.stop()
@@ -477,9 +494,9 @@ def house(_shared: House) -> House:
 
 
 @pytest.fixture
-def own_house(tmp_path: Path) -> Iterator[House]:
+def own_house(tmp_path: Path, new_url: Callable[[], str]) -> Iterator[House]:
     """A house of one's own: for tests that change what others count."""
-    house = House(tmp_path)
+    house = House(tmp_path, new_url())
     house.start()
     yield house
     house.stop()

@@ -11,6 +11,7 @@ import pytest
 CHROMIUM = next(
     (path for path in ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome") if Path(path).exists()), ""
 )
+pytestmark = pytest.mark.parametrize("new_url", ["sqlite"], indirect=True)  # what the browser sees is the same
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
