@@ -11,6 +11,7 @@ import asyncio
 import os
 import secrets
 import socket
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -114,8 +115,11 @@ class Member:
                 await self._beat()
             except StoreUnavailable as error:
                 log.event("member.not_renewed", level="warning", reason=error.code)
-                if self._held and not self.holds():
-                    self._held = False
+            except Exception as error:  # without its lease a process is of no use: it tries on
+                log.event("member.failed", level="error", error=type(error).__name__)
+                traceback.print_exc()
+            if self._held and not self.holds():
+                self._held = False
 
     async def leave(self) -> None:
         """Give everything back; others need not wait for the lease to end."""

@@ -362,12 +362,15 @@ class PostgresStore:
             return use(connection)
 
     def _read_with(self, connection: Connection[Any], job: Callable[[Transaction], T]) -> T:
-        with connection.pipeline():
-            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            try:
+        try:
+            with connection.pipeline():
+                connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 result = job(PostgresTransaction(connection, self.blobs))
-            finally:
+                connection.execute("COMMIT")  # after a ROLLBACK psycopg would prepare every statement anew
+        except BaseException:
+            if not connection.closed and connection.info.transaction_status is not TransactionStatus.IDLE:
                 connection.execute("ROLLBACK")
+            raise
         return result
 
     def _read_clock(self, connection: Connection[Any]) -> None:
