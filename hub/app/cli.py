@@ -63,9 +63,7 @@ def _installed(config: Path, *, as_json: bool = False) -> Any:
 def run(
     config: Config,
     role: Annotated[str, typer.Option(help="all, or one part of a hub of several processes: edge, worker or web.")] = "all",
-    status: Annotated[
-        str, typer.Option(help="HOST:PORT where an edge or a worker answers /healthz, /readyz and /metrics.")
-    ] = "",
+    status: Annotated[str, typer.Option(help="HOST:PORT where an edge or a worker answers /healthz, /readyz and /metrics.")] = "",
 ) -> None:
     """Run a hub, or one process of it, until SIGTERM, which drains it.
 
@@ -278,6 +276,20 @@ def db_upgrade(config: Config) -> None:
     from hub.app.database import upgrade_database
 
     raise typer.Exit(upgrade_database(_installed(config)))
+
+
+@db_app.command("copy")
+def db_copy(
+    source: Annotated[Path, typer.Option("--from", help="Configuration of the hub to copy; it must be stopped.")],
+    target: Annotated[Path, typer.Option("--to", help="Configuration whose [store] names an empty database.")],
+) -> None:
+    """Copy a database and its large bodies into another, SQLite to PostgreSQL or back, and compare every row.
+
+    Example: vaguemestre db copy --from vaguemestre.toml --to cluster.toml
+    """
+    from hub.app.copy import copy_database
+
+    raise typer.Exit(copy_database(_installed(source), _installed(target)))
 
 
 def main() -> None:

@@ -7,12 +7,20 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
+import psycopg
 import pytest
+
+from hub.app.beside import opened
+from hub.app.config import load
+from hub.ledger.audit import verify
+from hub.store.schema import metadata
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -46,22 +54,27 @@ def run(*arguments: object, stdin: str = "") -> subprocess.CompletedProcess:
 
 
 class Installed:
-    """A configuration and its data folder."""
+    """A configuration and its data folder; with `url` of PostgreSQL, its data there."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, url: str = "") -> None:
+        self.folder, self.url = folder, url
         self.file = folder / "vaguemestre.toml"
         self.data = folder / "data"
         self.mllp, self.web = free_port(), free_port()
         self.process: subprocess.Popen | None = None
         self.configure()
 
-    def configure(self, more: str = "", *, routes: str = '["record", "requested"]', hub: str = "", source: str = "") -> None:
+    def configure(
+        self, more: str = "", *, routes: str = '["record", "requested"]', hub: str = "", source: str = "", store: str = ""
+    ) -> None:
         self.file.write_text(
             f"""
 [hub]
 data_dir = "data"
 {hub}
+[store]
+url = "{self.url}"
+{store}
 [web]
 listen = "127.0.0.1:{self.web}"
 [[source]]
@@ -122,6 +135,33 @@ routes = {routes}
                 return items
             assert time.monotonic() < end, items
 
+    @property
+    def name(self) -> str:
+        """What commands call its database."""
+        return self.url or str(self.data / "vaguemestre.db")
+
+    def sql(self, statement: str, *values: object) -> list[tuple]:
+        """Rows of one statement with `?`, committed."""
+        if not self.url:
+            with closing(sqlite3.connect(self.data / "vaguemestre.db")) as connection, connection:
+                return connection.execute(statement, values).fetchall()
+        with psycopg.connect(self.url) as connection:
+            cursor = connection.execute(statement.replace("?", "%s"), values)
+            return cursor.fetchall() if cursor.description else []
+
+    def contents(self) -> dict[str, list[tuple]]:
+        """Every row of every table but those of the processes, as a set has them."""
+        return {
+            table: sorted(self.sql(f"SELECT * FROM {table}"), key=repr)
+            for table in metadata.tables
+            if table not in ("member", "job_lease")
+        }
+
+    def whole_chain(self) -> bool:
+        """Whether the audit trail is unbroken."""
+        with opened(load(self.file), read_only=True) as store:
+            return store.read(verify) is None
+
     def fingerprint(self) -> dict[str, str]:
         """Every file of the data folder and the digest of what it holds."""
         return {
@@ -131,13 +171,28 @@ routes = {routes}
         }
 
 
-@pytest.fixture
-def installed(tmp_path):
-    one = Installed(tmp_path)
+def _used(one: Installed):
     yield one
     if one.process is not None:
         one.process.kill()
         one.process.wait()
+
+
+@pytest.fixture
+def installed(tmp_path):
+    yield from _used(Installed(tmp_path))
+
+
+@pytest.fixture
+def clustered(tmp_path_factory, postgres_url):
+    """An installation whose data is on PostgreSQL."""
+    yield from _used(Installed(tmp_path_factory.mktemp("clustered"), postgres_url))
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def either(request):
+    """An installation on each engine."""
+    return request.getfixturevalue("installed" if request.param == "sqlite" else "clustered")
 
 
 @pytest.fixture

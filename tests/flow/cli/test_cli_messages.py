@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sqlite3
 import time
-from contextlib import closing
 
 import pytest
 
@@ -21,39 +19,25 @@ probe_s = 0.1
 ZERO = "00000000-0000-7000-8000-000000000000"
 
 
-def audit_rows(installed) -> list[tuple]:
-    with closing(sqlite3.connect(installed.data / "vaguemestre.db")) as connection:
-        return [
-            (actor, act, target, json.loads(detail), patient is not None)
-            for actor, act, target, detail, patient in connection.execute(
-                "SELECT actor, act, target, detail, patient_id FROM audit ORDER BY id"
-            )
-        ]
-
-
-def whole_chain(installed) -> bool:
-    from hub.ledger.audit import verify
-    from hub.store.sqlite import ShortStore
-
-    store = ShortStore(installed.data / "vaguemestre.db", installed.data / "blobs")
-    try:
-        return store.read(verify) is None
-    finally:
-        store.close()
+def audit_rows(one) -> list[tuple]:
+    return [
+        (actor, act, target, json.loads(detail), patient is not None)
+        for actor, act, target, detail, patient in one.sql("SELECT actor, act, target, detail, patient_id FROM audit ORDER BY id")
+    ]
 
 
 @pytest.fixture
-def stopped(installed, a_free_port):
+def stopped(either, a_free_port):
     """Three messages kept: DONE, NO_ROUTE and REFUSED; the hub is stopped."""
-    installed.start()
-    installed.send(
-        installed.write("a.hl7", control="A"),
-        installed.write("b.hl7", control="B", change=("ADT^A01^ADT_A01", "ADT^Z99")),
-        installed.write("c.hl7", control="C", change=("|2.5^FRA^2.11|", "|9.9|")),
+    either.start()
+    either.send(
+        either.write("a.hl7", control="A"),
+        either.write("b.hl7", control="B", change=("ADT^A01^ADT_A01", "ADT^Z99")),
+        either.write("c.hl7", control="C", change=("|2.5^FRA^2.11|", "|9.9|")),
     )
-    installed.settled(3)
-    installed.stop()
-    return installed
+    either.settled(3)
+    either.stop()
+    return either
 
 
 def test_list_and_show_without_a_hub(stopped, patient_values):
@@ -125,14 +109,14 @@ def test_wrong_arguments(installed, arguments, says):
     [("list",), ("show", ZERO), ("replay", ZERO, "--yes"), ("discard", ZERO, "--yes")],
     ids=lambda arguments: arguments[0],
 )
-def test_without_a_database_and_without_the_message(installed, arguments):
-    done = installed.cli("messages", *arguments)
+def test_without_a_database_and_without_the_message(either, arguments):
+    done = either.cli("messages", *arguments)
     assert done.returncode == 1
     assert "there is no database at" in done.stderr
-    assert not installed.data.exists()
+    assert not either.data.exists()
     if arguments[0] != "list":
-        installed.cli("db", "upgrade")
-        done = installed.cli("messages", *arguments)
+        either.cli("db", "upgrade")
+        done = either.cli("messages", *arguments)
         assert done.returncode == 1
         assert f"no message has the id '{ZERO}'" in done.stderr
 
@@ -154,17 +138,17 @@ def test_a_refused_message_is_not_replayed_and_the_try_is_audited(stopped):
     (row,) = audit_rows(stopped)
     assert row[0].startswith("cli:")
     assert row[1:4] == ("message.replay.refused", f"message/{message['id']}", {"destinations": [], "error": "NotPossible"})
-    assert whole_chain(stopped)
+    assert stopped.whole_chain()
 
 
 def test_replay_without_a_hub_leaves_when_it_starts(stopped):
     (message,) = stopped.json("messages", "list", "--control-id", "A")["items"]
-    before = stopped.fingerprint()
+    before = stopped.contents()
     asked = stopped.cli("messages", "replay", message["id"], stdin="n\n")
     assert asked.returncode == 1
     assert "──▶ record" in asked.stdout
     assert asked.stdout.endswith("Nothing was done.\n")
-    assert stopped.fingerprint()["vaguemestre.db"] == before["vaguemestre.db"]
+    assert stopped.contents() == before
     done = stopped.cli("messages", "replay", message["id"], stdin="y\n")
     assert done.returncode == 0
     assert done.stdout.endswith("1 delivery queued. No hub runs here now: they leave when it starts.\n")
@@ -193,10 +177,10 @@ def test_discard(stopped):
     assert again.returncode == 1
     assert "a message in state DISCARDED cannot be discarded" in again.stderr
     assert [row[1] for row in audit_rows(stopped)] == ["message.discard", "message.discard.refused"]
-    assert whole_chain(stopped)
+    assert stopped.whole_chain()
 
 
-def test_acts_beside_a_running_hub(installed, receiver_class):
+def test_acts_beside_a_running_hub(either, receiver_class):
     """A destination that is down: the message waits, is discarded; another is delivered twice, the second time by replay."""
 
     async def main():
@@ -204,51 +188,51 @@ def test_acts_beside_a_running_hub(installed, receiver_class):
         await peer.start()
         port = peer.port
         await peer.stop()
-        installed.configure(OUT.format(port=port), routes='["out"]')
-        await asyncio.to_thread(installed.start)
-        await asyncio.to_thread(installed.send, installed.write("a.hl7", control="A"))
-        message = await asyncio.to_thread(_until, installed, "A", lambda m: [d["state"] for d in m["deliveries"]] == ["WAITING"])
-        shown = await asyncio.to_thread(installed.cli, "messages", "show", message["id"])
+        either.configure(OUT.format(port=port), routes='["out"]')
+        await asyncio.to_thread(either.start)
+        await asyncio.to_thread(either.send, either.write("a.hl7", control="A"))
+        message = await asyncio.to_thread(_until, either, "A", lambda m: [d["state"] for d in m["deliveries"]] == ["WAITING"])
+        shown = await asyncio.to_thread(either.cli, "messages", "show", message["id"])
         assert "──▶ out  WAITING" in shown.stdout
         assert "PeerUnavailable" in shown.stdout
-        done = await asyncio.to_thread(installed.cli, "messages", "discard", message["id"], "--yes")
+        done = await asyncio.to_thread(either.cli, "messages", "discard", message["id"], "--yes")
         assert done.returncode == 0, done.stderr
         assert "out: WAITING, will be cancelled" in done.stdout
         await peer.start()
-        await asyncio.to_thread(installed.send, installed.write("b.hl7", control="B", ipp="900002"))
-        message = await asyncio.to_thread(_until, installed, "B", lambda m: m["state"] == "DONE")
-        done = await asyncio.to_thread(installed.cli, "messages", "replay", message["id"], "-d", "out", "--yes")
+        await asyncio.to_thread(either.send, either.write("b.hl7", control="B", ipp="900002"))
+        message = await asyncio.to_thread(_until, either, "B", lambda m: m["state"] == "DONE")
+        done = await asyncio.to_thread(either.cli, "messages", "replay", message["id"], "-d", "out", "--yes")
         assert done.returncode == 0, done.stderr
         assert f"──▶ out  MLLP 127.0.0.1:{port}" in done.stdout
         assert "The running hub takes them within a few seconds." in done.stdout
-        await asyncio.to_thread(_until, installed, "B", lambda m: [d["state"] for d in m["deliveries"]] == ["DELIVERED"] * 2)
+        await asyncio.to_thread(_until, either, "B", lambda m: [d["state"] for d in m["deliveries"]] == ["DELIVERED"] * 2)
         assert [message.split(b"|")[9] for message in peer.got] == [b"B", b"B"]
-        wrong = await asyncio.to_thread(installed.cli, "messages", "replay", message["id"], "-d", "nowhere", "--yes")
+        wrong = await asyncio.to_thread(either.cli, "messages", "replay", message["id"], "-d", "nowhere", "--yes")
         assert wrong.returncode == 1
         assert "sends this message to no such destination" in wrong.stderr
-        await asyncio.to_thread(installed.stop)
+        await asyncio.to_thread(either.stop)
         await peer.stop()
-        assert [row[1] for row in audit_rows(installed)] == ["message.discard", "message.replay", "message.replay.refused"]
-        assert whole_chain(installed)
+        assert [row[1] for row in audit_rows(either)] == ["message.discard", "message.replay", "message.replay.refused"]
+        assert either.whole_chain()
 
     asyncio.run(main())
 
 
-def _until(installed, control: str, holds) -> dict:
+def _until(either, control: str, holds) -> dict:
     end = time.monotonic() + 20
     while True:
-        items = installed.json("messages", "list", "--control-id", control)["items"]
+        items = either.json("messages", "list", "--control-id", control)["items"]
         if items and holds(items[0]):
             return items[0]
         assert time.monotonic() < end, items
 
 
-def test_what_a_sender_writes_cannot_steer_the_terminal(installed):
-    installed.start()
-    installed.send(installed.write("a.hl7", control="A\x1b[31mred", change=("GAM", "GAM\x1b]0;title\x07")))
-    (message,) = installed.settled(1)
-    installed.stop()
-    listed, shown = installed.cli("messages", "list").stdout, installed.cli("messages", "show", message["id"]).stdout
+def test_what_a_sender_writes_cannot_steer_the_terminal(either):
+    either.start()
+    either.send(either.write("a.hl7", control="A\x1b[31mred", change=("GAM", "GAM\x1b]0;title\x07")))
+    (message,) = either.settled(1)
+    either.stop()
+    listed, shown = either.cli("messages", "list").stdout, either.cli("messages", "show", message["id"]).stdout
     assert "A·[31mred" in listed
     assert "\x1b" not in listed + shown
     assert "\x07" not in shown

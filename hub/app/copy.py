@@ -1,0 +1,120 @@
+"""`vaguemestre db copy`: everything of one installation into the empty database of another, and compared."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from typing import Any, Self
+
+from hub.app.beside import opened
+from hub.app.config import Installation
+from hub.app.database import refuse_wrong_user
+from hub.app.lock import DataFolderInUse, DataFolderLock
+from hub.app.terminal import counted, failed, print_table, remark
+from hub.model.refusals import HubError
+from hub.model.uids import uid_text
+from hub.store.copy import Compared, compare, copy_bodies, copy_rows, open_side, refuse_unfit
+from hub.store.copy_side import CopyRefused, Side
+from hub.store.opening import migrated
+
+_SHOWN = 10  # messages with a damaged body
+
+
+def copy_database(source: Installation, target: Installation) -> int:
+    """Copy, compare, say how many rows; 1 when it cannot be done or differs: the target then holds nothing of it."""
+    try:
+        with ExitStack() as stack:
+            _prepare(source, target, stack)
+            here = stack.enter_context(open_side(source.place, write=False))
+            there = stack.enter_context(open_side(target.place, write=True))
+            refuse_unfit(here, there)
+            found, bodies, damaged = _copied(source, target, here, there)
+            there.commit()
+    except DataFolderInUse as refused:
+        remark(f"{refused.sentence}. A hub that is running is not copied.")
+        return 1
+    except HubError as refused:
+        return failed(refused)
+    except OSError as error:
+        remark(f"{error.filename or 'a file'} cannot be used ({error.strerror}): run as the user of the hub")
+        return 1
+    _tell(source, target, found, bodies)
+    if damaged:
+        named = ", ".join(map(uid_text, damaged[:_SHOWN])) + (", …" if len(damaged) > _SHOWN else "")
+        remark(
+            f"{counted(len(damaged), 'large body', 'large bodies')} of the source were damaged before, and are not there: {named}"
+        )
+    return 0
+
+
+def _prepare(source: Installation, target: Installation, stack: ExitStack) -> None:
+    """Hold the data folders that one hub may have for itself; make the tables of the target.
+
+    Raises:
+        CopyRefused, DataFolderInUse, WrongUser, NoDatabase, SchemaTooNew, StoreUnavailable, OSError.
+    """
+    if source.place.name == target.place.name:
+        raise CopyRefused(f"both configurations name {source.place.name}: --to needs another [store] url")
+    with opened(source, read_only=True):
+        pass  # it is there, and of this version
+    alone = [one for one in (source, target) if not one.place.shared]
+    for one in alone:
+        refuse_wrong_user(one)
+    for folder in {one.data_dir.resolve() for one in alone}:
+        stack.callback(DataFolderLock(folder).release)
+    migrated(target.place)
+
+
+def _copied(source: Installation, target: Installation, here: Side, there: Side) -> tuple[list[Compared], int, list[int]]:
+    """Tables as they are on both sides, how many large bodies there are, and messages whose body was damaged before.
+
+    Raises:
+        CopyRefused: a table differs. StoreUnavailable, OSError.
+    """
+    with _Bar("copying") as bar:
+        copy_rows(here, there, bar.show)
+        bodies, damaged = copy_bodies(here, source.blobs(), target.blobs(), bar.show)
+    with _Bar("comparing") as bar:
+        found = compare(here, there, bar.show)
+    wrong = [one.table for one in found if not one.equal]
+    if wrong:
+        raise CopyRefused(f"the copy differs from {here.name} in {', '.join(wrong)}: nothing was kept in {there.name}")
+    return found, bodies, damaged
+
+
+def _tell(source: Installation, target: Installation, found: list[Compared], bodies: int) -> None:
+    print_table(
+        ("TABLE", "ROWS", "COPIED"),
+        [(one.table, str(one.rows), str(one.rows_copied)) for one in found] + [("large bodies", str(bodies), str(bodies))],
+    )
+    print(f"{source.place.name} → {target.place.name}: {counted(sum(one.rows for one in found), 'row')}, all equal.")
+
+
+class _Bar:
+    """How far it is, on a terminal only."""
+
+    def __init__(self, verb: str) -> None:
+        self._verb = verb
+        self._progress: Any = None
+        self._tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> Self:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import Progress
+
+            self._progress = Progress(console=Console(stderr=True), transient=True)
+            self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def show(self, what: str, done: int, total: int) -> None:
+        """`done` of `total` rows of `what`."""
+        if self._progress is None or not total:
+            return
+        if what not in self._tasks:
+            self._tasks[what] = self._progress.add_task(f"{self._verb} {what}", total=total)
+        self._progress.update(self._tasks[what], completed=done)
