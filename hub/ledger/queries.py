@@ -85,7 +85,7 @@ def _select(where: Sequence[str]) -> str:
 
 
 def _first_id_at(us: int) -> int:
-    return us // 1000 << 16
+    return min(us // 1000 << 16, (1 << 63) - 1)
 
 
 def show_message(tx: Transaction, uid: str) -> Json | None:

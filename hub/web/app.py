@@ -65,6 +65,7 @@ def create_app(services: Services, *, status_only: bool = False) -> FastAPI:
         (Exception, _failed),
     ):
         app.add_exception_handler(kind, answer)
+    app.add_middleware(NoNul)
     app.add_middleware(SafeHeaders)
     return app
 
@@ -113,6 +114,19 @@ class SafeHeaders:
             await send(message)
 
         await self._app(scope, receive, with_headers)
+
+
+class NoNul:
+    """Refuses a NUL in path and query: nothing that is kept holds one in its text, and not every database takes the question."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and ("\0" in scope["path"] or b"%00" in scope["query_string"]):
+            await _answer(Request(scope), Problem(400, "WrongParameter", "A NUL is no text."))(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
 
 
 # ---- errors --------------------------------------------------------------------------------------------------------

@@ -55,6 +55,8 @@ async def form_fields(request: Request, *, max_bytes: int = 64 << 10) -> list[tu
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
         raise Problem(415, "NotAForm", f"Send {FORM}.")
     body = await limited_body(request, max_bytes)
+    if b"%00" in body or b"\0" in body:
+        raise Problem(400, "WrongForm", "A NUL is no text.")
     try:
         return parse_qsl(body.decode("utf-8"), keep_blank_values=True, strict_parsing=bool(body), max_num_fields=100)
     except ValueError:

@@ -285,6 +285,8 @@ async def optional_json(request: Request) -> dict[str, Any]:
     body = await limited_body(request, 64 << 10)
     if not body.strip():
         return {}
+    if b"\\u0000" in body:
+        raise Problem(400, "WrongBody", "A NUL is no text.")
     try:
         told = orjson.loads(body)
     except orjson.JSONDecodeError:
