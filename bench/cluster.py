@@ -27,6 +27,8 @@ import psycopg
 
 from bench.running import ROOT, TICKS, fdatasync_ms, free_ports, load, sink, wait_for_port
 from bench.services import NatsServer, PostgresServer
+from hub.store.place import place_of
+from hub.store.upgrade import upgrade
 
 Report = dict[str, Any]
 
@@ -72,6 +74,7 @@ class Cluster:
         text += "".join(SOURCE.format(name=name, port=self.ports[name], routes=routes) for name, routes in SOURCES.items())
         text += "".join(DESTINATION.format(name=name, port=self.ports[name]) for name in ("out", "gone"))
         (folder / "hub.toml").write_text(text)
+        upgrade(place_of(self.url, base=folder, default=folder))
         self.parts: dict[str, list[subprocess.Popen[bytes]]] = {"edge": [], "worker": []}
         for role, n in (("edge", edges), ("worker", workers)):
             for number in range(n):

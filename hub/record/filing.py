@@ -19,12 +19,10 @@ from hub.store import Transaction
 Key = tuple[str, str]  # resource type, key
 TokenRow = tuple[str, str, str, int]
 
-_AT_ONCE = 64
 COLUMNS = "r.id, r.type, r.key, r.version, r.patient_id, r.sort_date, r.status, r.mask, r.event_time, r.updated_at, r.body"
-_LOAD = {
-    n: f"SELECT {COLUMNS} FROM resource r WHERE " + " OR ".join(["(r.type = ? AND r.key = ?)"] * n)  # noqa: S608 - our names
-    for n in (1, 2, 4, 8, 16, 32, 64)
-}
+_LOAD = (
+    f"WITH v(t, k) AS (VALUES {{values}}) SELECT {COLUMNS} FROM v CROSS JOIN resource r WHERE r.type = v.t AND r.key = v.k"  # noqa: S608
+)
 _RESOURCE = ("id", "type", "key", "version", "patient_id", "sort_date", "status", "mask", "event_time", "updated_at", "body")
 _CHANGING = ("version", "sort_date", "status", "mask", "event_time", "updated_at", "body")
 _BINARY = ("id", "resource_id", "message_id", "offset", "length", "encoding", "content_type", "size", "sha1")
@@ -121,15 +119,11 @@ class Filing:
     # ---- read ----
 
     def load(self, keys: Iterable[Key]) -> None:
-        """Read the rows of `keys` in one statement (64 at a time)."""
+        """Read the rows of `keys` in few statements."""
         wanted = [key for key in dict.fromkeys(keys) if key not in self._seen]
-        for start in range(0, len(wanted), _AT_ONCE):
-            part = wanted[start : start + _AT_ONCE]
-            self._seen.update(dict.fromkeys(part))
-            size = 1 << (len(part) - 1).bit_length()  # few distinct statements, so that they stay prepared
-            part += part[-1:] * (size - len(part))
-            for row in self.tx.rows(_LOAD[size], *[text for key in part for text in key]):
-                self._seen[row[1], row[2]] = Stored(*row)
+        self._seen.update(dict.fromkeys(wanted))
+        for row in self.tx.rows_values(_LOAD, wanted) if wanted else ():
+            self._seen[row[1], row[2]] = Stored(*row)
 
     def get(self, kind: str, key: str) -> Stored | None:
         if (kind, key) not in self._seen:

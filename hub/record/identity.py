@@ -20,7 +20,6 @@ INS_TRAITS_DIFFER, INS_HELD_BY_ANOTHER, INS_CHANGED, TWO_PATIENTS = (
 # CX-5 of numbers that mean one person: others (NH, the insured's number) are shared by a family.
 _KINDS = frozenset({"PI", "PT", "MR", "PN", "RRI", ""})
 _KIND_INS = "INS"
-_AT_ONCE = 32  # identifiers in one statement; a PID-3 may repeat without end
 
 _CASE_COLUMNS = (
     "id",
@@ -39,11 +38,10 @@ _PATIENT_COLUMNS = ("birth_name", "birth_date", "sex", "status")
 Identifier = tuple[str, str, str]  # system, value, kind
 Traits = tuple[str, str, str]
 
-_SELECT = (
-    "SELECT i.system, i.value, p.id, p.birth_name, p.birth_date, p.sex, p.status"
-    " FROM patient_identifier i JOIN patient p ON p.id = i.patient_id WHERE "
+_FIND = (
+    "WITH v(s, n) AS (VALUES {values}) SELECT i.system, i.value, p.id, p.birth_name, p.birth_date, p.sex, p.status FROM v"
+    " CROSS JOIN patient_identifier i JOIN patient p ON p.id = i.patient_id WHERE i.system = v.s AND i.value = v.n"
 )
-_FIND = {n: _SELECT + " OR ".join(["(i.system = ? AND i.value = ?)"] * n) for n in (1, 2, 4, 8, 16, 32)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,13 +132,8 @@ class _Desk:
     def look_up(self, wanted: Sequence[Identifier]) -> None:
         pairs = list(dict.fromkeys(one[:2] for one in wanted))
         known: dict[int, Owner] = {}
-        for start in range(0, len(pairs), _AT_ONCE):
-            part = pairs[start : start + _AT_ONCE]
-            size = 1 << (len(part) - 1).bit_length()  # few distinct statements, so that they stay prepared
-            part += part[-1:] * (size - len(part))
-            rows = self._tx.rows(_FIND[size], *[text for one in part for text in one])
-            for system, value, number, name, birth, sex, status in rows:
-                self._owners[system, value] = known.setdefault(number, Owner(number, (name, birth, sex), status))
+        for system, value, number, name, birth, sex, status in self._tx.rows_values(_FIND, pairs) if pairs else ():
+            self._owners[system, value] = known.setdefault(number, Owner(number, (name, birth, sex), status))
 
     def owner(self, identifier: Identifier) -> Owner | None:
         return self._owners.get(identifier[:2])

@@ -49,6 +49,11 @@ _SETTINGS = (
     "SET lock_timeout = '4s'",
     "SET idle_in_transaction_session_timeout = '3s'",
     "SET statement_timeout = '60s'",
+    # all that is written is found by key: plans that hold for a table of any size, made once
+    "SET enable_seqscan = off",
+    "SET enable_hashjoin = off",
+    "SET enable_mergejoin = off",
+    "SET plan_cache_mode = force_generic_plan",
 )
 _KEEPALIVE: dict[str, Any] = {
     "connect_timeout": 3,
