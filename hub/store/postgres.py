@@ -54,6 +54,7 @@ _SETTINGS = (
     "SET enable_hashjoin = off",
     "SET enable_mergejoin = off",
     "SET plan_cache_mode = force_generic_plan",
+    "SET jit = off",
 )
 _KEEPALIVE: dict[str, Any] = {
     "connect_timeout": 3,
@@ -256,7 +257,7 @@ class PostgresStore:
                 "cursor_factory": RawCursor,
                 "prepare_threshold": 0,
                 "application_name": "vaguemestre",
-                "options": f"-c statement_timeout={int(READ_LIMIT_S * 1000)} -c idle_in_transaction_session_timeout=10000",
+                "options": f"-c jit=off -c statement_timeout={int(READ_LIMIT_S * 1000)} -c idle_in_transaction_session_timeout=10000",
                 **_KEEPALIVE,
             },
             configure=set_up,

@@ -26,7 +26,7 @@ class Counting:
         self._tx, self.reads, self.writes = tx, 0, 0
 
     def __getattr__(self, name: str) -> Any:
-        if name in {"row", "rows", "rows_in"}:
+        if name in {"row", "rows", "rows_in", "rows_values"}:
             self.reads += 1
         elif name in {"run", "run_many", "insert", "update"}:
             self.writes += 1
