@@ -31,7 +31,6 @@ from hub.flow.operate import Operations
 from hub.flow.receive import Receiver
 from hub.flow.recent import Recent
 from hub.flow.route import Router
-from hub.flow.shards import job_of
 from hub.flow.workshop import Bench, Limits, Workshop
 from hub.ledger import deliveries, queries
 from hub.ledger.routing import Unrouted
@@ -163,8 +162,8 @@ class Hub:
 
     def _kept(self, row: Unrouted) -> None:
         """A message was kept: route it here, or wake the process whose turn it is."""
-        if self.store.shared:
-            self.bell.ring(job_of(row.shard))
+        if isinstance(self.member, Member):
+            self.bell.ring(self.member.router_of(row.shard))
         elif self.router is not None:
             self.router.feed(row)
 

@@ -29,7 +29,7 @@ from hub.model import log
 from hub.model.refusals import Misconfigured
 
 NAMES = 10_000  # names remembered at most; a ring beyond is lost, the sweep finds its work
-SPACING_S = 0.005  # between two publishes of one name
+SPACING_S = 0.010  # between two publishes of one name
 BEAT_S = 2.0  # between two proofs that the connection and the consumer live
 ANSWER_S = 3  # the server answers within
 SILENCE_S = 3 * BEAT_S  # without message or heartbeat: the consumer or the stream is gone

@@ -12,7 +12,7 @@ import os
 import secrets
 import socket
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -71,6 +71,7 @@ class _Beat:
     buried: int = 0
     mine: tuple[int, ...] = ()
     surplus: tuple[int, ...] = ()
+    routers: tuple[str, ...] = ()
 
 
 class Member:
@@ -84,6 +85,7 @@ class Member:
         self.shards: tuple[int, ...] | None = ()
         self.leaving: tuple[int, ...] = ()
         self.watchers: list[Watcher] = []
+        self._routers: tuple[str, ...] = ()  # who routes which shard, as far as the last beat knows
         self._held_until = 0  # by `ticks_us`
         self._held = False
         self._beats = 0
@@ -92,6 +94,10 @@ class Member:
 
     def holds(self) -> bool:
         return ticks_us() < self._held_until
+
+    def router_of(self, shard: int) -> str:
+        """The bell of the process that routes a shard; that of every router while nobody is known to."""
+        return bell_of(self._routers[shard] if self._routers else "")
 
     async def start(self) -> None:
         """Join under a new name.
@@ -151,6 +157,7 @@ class Member:
             await self._rejoin()
             return
         self._held_until, before, self._held = began + self._lease_us, self._held, True
+        self._routers = found.routers
         if found.buried:
             log.event("member.buried_others", level="warning", count=found.buried)
         if self._role in ROUTERS:
@@ -179,12 +186,13 @@ class Member:
         buried = len(members.bury(tx, now=now))
         if buried or orphans:
             members.free_orphans(tx)
-        mine, surplus = self._share(tx, now) if self._role in ROUTERS else ((), ())
-        return _Beat(True, buried, mine, surplus)
-
-    def _share(self, tx: Transaction, now: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The shards of this process after it took its share of the free ones; and those that are too many."""
         held = {int(job.removeprefix(JOB)): owner for job, owner in leases.held(tx, kind=JOB).items()}
+        mine, surplus = self._share(tx, held, now) if self._role in ROUTERS else ((), ())
+        routers = tuple(held.get(shard, "") for shard in range(SHARDS)) if self._role != "worker" else ()
+        return _Beat(True, buried, mine, surplus, routers)
+
+    def _share(self, tx: Transaction, held: Mapping[int, str], now: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The shards of this process after it took its share of the free ones; and those that are too many."""
         mine = sorted(shard for shard, owner in held.items() if owner == self.owner)
         share = -(-SHARDS // max(1, members.count(tx, ROUTERS)))
         free = [shard for shard in range(SHARDS) if shard not in held]
@@ -193,6 +201,11 @@ class Member:
             taken = leases.take(tx, wanted, owner=self.owner, now=now, lease_until=now + self._lease_us)
             mine += [int(job.removeprefix(JOB)) for job in taken]
         return tuple(mine), tuple(mine[share:])
+
+
+def bell_of(owner: str) -> str:
+    """What rings when something waits for this router; without a name, for whichever."""
+    return f"route@{owner}"
 
 
 def _new_name() -> str:

@@ -17,10 +17,9 @@ from typing import Protocol
 from hub.bell.port import Bell
 from hub.flow.file_plans import Filed, Grant, Plan, file_plans
 from hub.flow.graph import RECORD, Graph
-from hub.flow.membership import Membership
+from hub.flow.membership import Membership, bell_of
 from hub.flow.ports import Registry, Structure
 from hub.flow.recent import Recent
-from hub.flow.shards import job_of
 from hub.formats.er7 import Message, read
 from hub.ledger import routing
 from hub.ledger.deliveries import Head
@@ -37,6 +36,8 @@ BATCH = 64
 FED_AT_MOST = 1024  # rows held in memory; beyond that routing reads the ledger
 SLICE = 4  # messages planned between two looks at the network
 TOGETHER = 16  # messages filed in one go: a few milliseconds of the writer
+BUSY_S, GATHER_S = 0.02, 0.004  # where the store is shared: how long ago is "just now", and what then is waited for more
+LOOK_S = 1.0
 YIELD = 2.0  # under pressure routing rests twice as long as it works
 
 
@@ -82,7 +83,8 @@ class Router:
         self._sites = {name: replace(site, source=name, default_charset=spec.charset) for name, spec in graph.sources.items()}
         self._site, self._pressed, self._takers = site, pressed, takers
         self._member = member
-        self._gathered: tuple[int, ...] | None = None
+        self._gathered = ""  # the name under which rings are heard
+        self._worked_until = 0.0
         self._stopping = False
         self._fed: deque[Unrouted] = deque()
         self._behind = True  # the ledger holds messages that were not fed: those of the last run, or too many to hold
@@ -132,9 +134,15 @@ class Router:
                 self._start_over()
                 await asyncio.sleep(1.0)
                 continue
-            if not await self._bell.wait(BELL, sweep_s):
+            if not await self._bell.wait(BELL, self._patience_s(sweep_s)):
                 self._behind = True
             self.idle.clear()
+            if self._store.shared and time.monotonic() - self._worked_until < BUSY_S:
+                await asyncio.sleep(GATHER_S)  # under load: few transactions of many messages
+
+    def _patience_s(self, sweep_s: float) -> float:
+        """How long to wait for a ring: less where it may have gone to a router that is no more."""
+        return min(sweep_s, LOOK_S) if self._store.shared else sweep_s
 
     async def _batch(self) -> bool:
         if self._member.leaving:
@@ -158,7 +166,8 @@ class Router:
                 await asyncio.sleep(YIELD * (time.perf_counter() - began))
         if before is not None:
             await self._filed(*before)
-        return True
+        self._worked_until = time.monotonic()
+        return not self._store.shared or len(waiting) == BATCH
 
     async def _next(self) -> tuple[list[Unrouted], dict[int, bytes]]:
         """The next messages to route: as they were fed, or from the ledger when that is not all."""
@@ -174,9 +183,9 @@ class Router:
 
     async def _next_of_shards(self) -> tuple[list[Unrouted], dict[int, bytes]]:
         shards = self._member.shards
-        if shards is not self._gathered:
-            self._gathered = shards
-            self._bell.gather([job_of(one) for one in shards or ()], BELL)
+        if self._gathered != self._member.owner:
+            self._gathered = self._member.owner
+            self._bell.gather([bell_of(self._gathered), bell_of("")], BELL)
         if not shards or not self._member.holds():
             return [], {}
         return await self._store.read(lambda tx: routing.unrouted(tx, limit=BATCH, known=self._recent.get, shards=shards))
