@@ -6,6 +6,7 @@ import time
 from collections import deque
 
 SAMPLES = 16
+DRIFT_US = 50_000  # between two clocks, over all samples
 
 
 def ticks_us() -> int:
@@ -14,7 +15,10 @@ def ticks_us() -> int:
 
 
 class SharedClock:
-    """UTC microseconds as the server has them, within half the shortest round trip of the last samples."""
+    """UTC microseconds as the server has them, within half the shortest round trip of the last samples.
+
+    Samples that contradict the newest are forgotten: the server's clock was set.
+    """
 
     def __init__(self) -> None:
         self._samples: deque[tuple[int, int]] = deque(maxlen=SAMPLES)  # (round trip, offset)
@@ -22,7 +26,9 @@ class SharedClock:
 
     def sample(self, before: int, server_us: int, after: int) -> None:
         """One reading: `ticks_us` before and after, and what the server said in between."""
-        self._samples.append((after - before, server_us - (before + after) // 2))
+        trip, offset = after - before, server_us - (before + after) // 2
+        agreeing = ((t, o) for t, o in self._samples if abs(o - offset) <= (t + trip) // 2 + DRIFT_US)
+        self._samples = deque((*agreeing, (trip, offset)), maxlen=SAMPLES)
         self._offset = min(self._samples)[1]
 
     def now_us(self) -> int:

@@ -45,6 +45,10 @@ class DuplicateKey(HubError):
     code = "DuplicateKey"
 
 
+class StatementRefused(RuntimeError):
+    """The server does not take a statement or a value: the function's own mistake, told by its kind and without any value."""
+
+
 class Transaction(Protocol):
     """SQL that both engines read: `?` placeholders, ON CONFLICT, RETURNING; bytes, int, str and None as values.
 

@@ -29,7 +29,7 @@ from hub.model.uids import UidMaker
 from hub.store.blobs import Blobs
 from hub.store.clock import SharedClock, ticks_us
 from hub.store.group import CommitTimes, Done, deliver_answers, new_future
-from hub.store.port import Bulk, Conflict, DuplicateKey, ReadTooLong, StoreUnavailable, Transaction
+from hub.store.port import Bulk, Conflict, DuplicateKey, ReadTooLong, StatementRefused, StoreUnavailable, Transaction
 from hub.store.postgres_transaction import AnyInt, PostgresTransaction
 
 logging.getLogger("psycopg").setLevel(logging.CRITICAL)  # what the server says can hold a row's values
@@ -103,6 +103,14 @@ def unavailable(error: BaseException) -> StoreUnavailable | None:
     if state[:2] in {"08", "53", "57", "58", "25", "XX"}:
         return StoreUnavailable(f"the database does not take writes ({state})")
     return None
+
+
+def without_values(error: Exception) -> Exception:
+    """An error of the server in words of ours, since its own quote the row; any other error as it is."""
+    if not isinstance(error, psycopg.Error):
+        return error
+    told = StatementRefused(f"{type(error).__name__} {error.sqlstate or ''}".strip())
+    return told.with_traceback(error.__traceback__)
 
 
 class _Line:
@@ -252,6 +260,7 @@ class PostgresStore:
             max_size=READERS,
             open=False,
             timeout=RECONNECT_S,
+            reconnect_timeout=RECONNECT_S,  # then the next read tries at once; longer pauses would outlast the trouble
             kwargs={
                 "autocommit": True,
                 "cursor_factory": RawCursor,
@@ -336,7 +345,7 @@ class PostgresStore:
         except Exception as error:
             why = unavailable(error)
             if why is None:
-                raise
+                raise without_values(error) from None
             if not isinstance(why, Conflict):
                 self._failed(why)
             raise why from None
@@ -361,7 +370,7 @@ class PostgresStore:
         except psycopg.errors.QueryCanceled:
             raise ReadTooLong(f"a read took longer than {READ_LIMIT_S:.0f} s") from None
         except (psycopg.Error, PoolTimeout) as error:
-            raise unavailable(error) or error from None
+            raise unavailable(error) or without_values(error) from None
 
     def _with_reader(self, use: Callable[[Connection[Any]], T]) -> T:
         with self._pool.connection() as connection:
