@@ -11,7 +11,6 @@ import asyncio
 import os
 import secrets
 import socket
-import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -64,10 +63,9 @@ class Alone:
 
 
 @dataclass(frozen=True, slots=True)
-class _Beat:
-    """What one renewal found; `alive` False: this process was buried."""
+class _Look:
+    """What one look around found: how many were buried, the shards of this process, who routes which."""
 
-    alive: bool
     buried: int = 0
     mine: tuple[int, ...] = ()
     surplus: tuple[int, ...] = ()
@@ -88,6 +86,7 @@ class Member:
         self._routers: tuple[str, ...] = ()  # who routes which shard, as far as the last beat knows
         self._held_until = 0  # by `ticks_us`
         self._held = False
+        self._steady_since = 0  # by `ticks_us`: since when no renewal was missed
         self._beats = 0
         self._stopping = False
         self._renew = store.bulk(self._renew_all, urgent=True)
@@ -106,11 +105,11 @@ class Member:
             ClusterFull, StoreUnavailable.
         """
         await self._store.read_clock()
-        who = Joining(_new_name(), self._role, socket.gethostname(), os.getpid(), self._version)
+        who = Joining(_new_name(), self._store.session, self._role, socket.gethostname(), os.getpid(), self._version)
         began, now = ticks_us(), self._store.now_us()
         edge = await self._store.write(lambda tx: members.join(tx, who, now=now, lease_until=now + self._lease_us))
         self._store.use_edge(edge)
-        self.owner, self._held_until, self._held = who.owner, began + self._lease_us, True
+        self.owner, self._held_until, self._held, self._steady_since = who.owner, began + self._lease_us, True, began
         log.event("member.joined", role=self._role, edge=edge)
         await self._beat()
 
@@ -123,7 +122,6 @@ class Member:
                 log.event("member.not_renewed", level="warning", reason=error.code)
             except Exception as error:  # without its lease a process is of no use: it tries on
                 log.event("member.failed", level="error", error=type(error).__name__)
-                traceback.print_exc()
             if self._held and not self.holds():
                 self._held = False
 
@@ -145,18 +143,21 @@ class Member:
 
     async def _beat(self) -> None:
         self._beats += 1
-        if self._beats % ORPHANS_EVERY == 0:
-            await self._store.read_clock()
         began = ticks_us()
-        found = await self._renew(self._beats % ORPHANS_EVERY == 0)
+        if not await self._renew(None):
+            if not self._stopping:
+                log.event("member.buried", level="warning", role=self._role)
+                self.shards, self.leaving = (), ()
+                await self._rejoin()
+            return
+        if began > self._held_until:
+            self._steady_since = began
+        self._held_until, before, self._held = began + self._lease_us, self._held, True
+        # After the server was away nobody had renewed: only who renewed all the while can tell who is dead.
+        steady, orphans = began - self._steady_since >= self._lease_us, self._beats % ORPHANS_EVERY == 0
+        found = await self._store.write(lambda tx: self._look(tx, bury=steady, orphans=orphans))
         if self._stopping:
             return
-        if not found.alive:
-            log.event("member.buried", level="warning", role=self._role)
-            self.shards, self.leaving = (), ()
-            await self._rejoin()
-            return
-        self._held_until, before, self._held = began + self._lease_us, self._held, True
         self._routers = found.routers
         if found.buried:
             log.event("member.buried_others", level="warning", count=found.buried)
@@ -168,6 +169,8 @@ class Member:
         if not before or found.buried:
             for watcher in self.watchers:
                 watcher.lease_held()
+        if orphans:
+            await self._store.read_clock()
 
     async def _rejoin(self) -> None:
         for watcher in self.watchers:
@@ -176,20 +179,19 @@ class Member:
         for watcher in self.watchers:
             watcher.lease_held()
 
-    def _renew_all(self, tx: Transaction, orphans: Sequence[bool]) -> list[_Beat]:
-        return [self._renewed(tx, orphans=one) for one in orphans]
-
-    def _renewed(self, tx: Transaction, *, orphans: bool) -> _Beat:
+    def _renew_all(self, tx: Transaction, asked: Sequence[None]) -> list[bool]:
         now = self._store.now_us()
-        if not members.renew(tx, self.owner, now=now, lease_until=now + self._lease_us):
-            return _Beat(alive=False)
-        buried = len(members.bury(tx, now=now))
+        return [members.renew(tx, self.owner, now=now, lease_until=now + self._lease_us)] * len(asked)
+
+    def _look(self, tx: Transaction, *, bury: bool, orphans: bool) -> _Look:
+        now = self._store.now_us()
+        buried = len(members.bury(tx, now=now)) if bury else 0
         if buried or orphans:
             members.free_orphans(tx)
         held = {int(job.removeprefix(JOB)): owner for job, owner in leases.held(tx, kind=JOB).items()}
         mine, surplus = self._share(tx, held, now) if self._role in ROUTERS else ((), ())
         routers = tuple(held.get(shard, "") for shard in range(SHARDS)) if self._role != "worker" else ()
-        return _Beat(True, buried, mine, surplus, routers)
+        return _Look(buried, mine, surplus, routers)
 
     def _share(self, tx: Transaction, held: Mapping[int, str], now: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The shards of this process after it took its share of the free ones; and those that are too many."""

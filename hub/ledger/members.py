@@ -24,9 +24,10 @@ class ClusterFull(HubError):
 
 @dataclass(frozen=True, slots=True)
 class Joining:
-    """Who joins: `owner` is a name that nobody had before."""
+    """Who joins: `owner` is a name that nobody had before, `session` that of its connections on the server."""
 
     owner: str
+    session: str
     role: str
     host: str
     pid: int
@@ -46,8 +47,8 @@ def join(tx: Transaction, who: Joining, *, now: int, lease_until: int) -> int:
         raise ClusterFull(f"{EDGES} processes share this database already")
     tx.insert(
         "member",
-        ("owner", "edge", "role", "host", "pid", "version", "started_at", "seen_at", "lease_until"),
-        [(who.owner, edge, who.role, who.host, who.pid, who.version, now, now, lease_until)],
+        ("owner", "session", "edge", "role", "host", "pid", "version", "started_at", "seen_at", "lease_until"),
+        [(who.owner, who.session, edge, who.role, who.host, who.pid, who.version, now, now, lease_until)],
     )
     return edge
 
@@ -67,8 +68,19 @@ def leave(tx: Transaction, owner: str) -> None:
 
 
 def bury(tx: Transaction, *, now: int) -> list[str]:
-    """Take those who missed their lease from the list, and free what they owned; their names."""
-    gone = [owner for (owner,) in tx.rows("DELETE FROM member WHERE lease_until < ? RETURNING owner", now)]
+    """Take those who missed their lease from the list, and free what they owned; their names.
+
+    First their connections are ended: one that was stopped in the middle of a transaction would keep its locks.
+    """
+    late = tx.rows("SELECT owner, session FROM member WHERE lease_until < ?", now)
+    if not late:
+        return []
+    tx.end_sessions([session for _, session in late])
+    owners = [owner for owner, _ in late]
+    gone = [
+        owner
+        for (owner,) in tx.rows_in("DELETE FROM member WHERE lease_until < ? AND owner IN ({keys}) RETURNING owner", owners, now)
+    ]
     if gone:
         _free(tx, gone)
     return gone

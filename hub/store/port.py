@@ -64,6 +64,9 @@ class Transaction(Protocol):
     def exclusive(self, name: str) -> None:
         """Until the commit nobody else is past a call with this name."""
 
+    def end_sessions(self, names: Sequence[str]) -> None:
+        """End what connections of lost processes (`Store.session`) still hold on the server: nothing of it is kept."""
+
     def rows(self, sql: str, *values: Any) -> list[Row]: ...
     def row(self, sql: str, *values: Any) -> Row | None: ...
     def rows_in(self, sql: str, keys: Sequence[Any], *values: Any) -> list[Row]:
@@ -124,6 +127,7 @@ class Store(Protocol):
     """
 
     shared: bool
+    session: str  # the name of this process's connections, where there is a server
 
     def use_edge(self, edge: int) -> None:
         """Make row numbers of this edge (0 to 31) from here on."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import secrets
 import threading
 import time
 from collections import deque
@@ -26,7 +27,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from hub.model import log
 from hub.model.crash_points import crash_point
 from hub.model.uids import UidMaker
-from hub.store.blobs import Blobs
+from hub.store.blobs import Blobs, SyncFailed
 from hub.store.clock import SharedClock, ticks_us
 from hub.store.group import CommitTimes, Done, deliver_answers, new_future
 from hub.store.port import Bulk, Conflict, DuplicateKey, ReadTooLong, StatementRefused, StoreUnavailable, Transaction
@@ -46,7 +47,7 @@ _AGAIN = frozenset({"40001", "40P01", "23505", "55P03"})  # serialization, deadl
 # what a client that was paused or cut off holds must not stop the others; a network that swallows packets must show
 _SETTINGS = (
     "SET synchronous_commit = on",
-    "SET lock_timeout = '4s'",
+    "SET lock_timeout = '2s'",
     "SET idle_in_transaction_session_timeout = '3s'",
     "SET statement_timeout = '60s'",
     # all that is written is found by key: plans that hold for a table of any size, made once
@@ -56,6 +57,7 @@ _SETTINGS = (
     "SET plan_cache_mode = force_generic_plan",
     "SET jit = off",
 )
+_READ_OPTIONS = f"-c jit=off -c statement_timeout={int(READ_LIMIT_S * 1000)} -c idle_in_transaction_session_timeout=10000"
 _KEEPALIVE: dict[str, Any] = {
     "connect_timeout": 3,
     "keepalives": 1,
@@ -66,14 +68,14 @@ _KEEPALIVE: dict[str, Any] = {
 }
 
 
-def connect(conninfo: str, *settings: str) -> Connection[Any]:
-    """A connection set up as every connection of ours is.
+def connect(conninfo: str, *settings: str, name: str = "vaguemestre") -> Connection[Any]:
+    """A connection set up as every connection of ours is; `name` is what the server calls it.
 
     Raises:
         psycopg.Error: the server cannot be reached, or does not let us in.
     """
     connection = Connection.connect(
-        conninfo, autocommit=True, cursor_factory=RawCursor, prepare_threshold=0, application_name="vaguemestre", **_KEEPALIVE
+        conninfo, autocommit=True, cursor_factory=RawCursor, prepare_threshold=0, application_name=name, **_KEEPALIVE
     )
     set_up(connection)
     for setting in settings:
@@ -169,7 +171,7 @@ class _Line:
             self._store.doubt(self._backend)
             self._drop()
         if self._connection is None or self._tx is None:
-            self._connection = connect(self._store.conninfo, *_SETTINGS)
+            self._connection = connect(self._store.conninfo, *_SETTINGS, name=self._store.session)
             row = self._connection.execute(
                 "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
             ).fetchone()
@@ -233,7 +235,8 @@ class PostgresStore:
     shared = True
 
     def __init__(self, conninfo: str, blobs: Blobs, *, on_broken: Callable[[], None] | None = None) -> None:
-        self.conninfo, self.blobs = conninfo, blobs
+        self.conninfo, self.blobs, self._on_broken = conninfo, blobs, on_broken
+        self.session = f"vaguemestre {secrets.token_hex(8)}"
         self.clock, self.times, self.conflicts = SharedClock(), CommitTimes(), 0
         self._urgent = ThreadPoolExecutor(1, thread_name_prefix="keep")
         self._jobs = ThreadPoolExecutor(WRITERS, thread_name_prefix="writer")
@@ -244,7 +247,7 @@ class PostgresStore:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._failing = ""
-        self._closing = False
+        self.broken: StoreUnavailable | None = None
         try:
             with connect(conninfo) as connection:
                 self._read_clock(connection)
@@ -265,8 +268,8 @@ class PostgresStore:
                 "autocommit": True,
                 "cursor_factory": RawCursor,
                 "prepare_threshold": 0,
-                "application_name": "vaguemestre",
-                "options": f"-c jit=off -c statement_timeout={int(READ_LIMIT_S * 1000)} -c idle_in_transaction_session_timeout=10000",
+                "application_name": self.session,
+                "options": _READ_OPTIONS,
                 **_KEEPALIVE,
             },
             configure=set_up,
@@ -325,8 +328,11 @@ class PostgresStore:
             raise why from None
 
     async def read_clock(self) -> None:
-        """Ask the server for the time once more."""
-        await asyncio.get_running_loop().run_in_executor(self._readers, self._with_reader, self._read_clock)
+        """Ask the server for the time once more; without an answer the time is kept as it was."""
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._readers, self._with_reader, self._read_clock)
+        except (psycopg.Error, PoolTimeout) as error:
+            log.event("store.clock_not_read", level="warning", error=type(error).__name__)
 
     # ---- in threads --------------------------------------------------------------------------------------------------
 
@@ -340,6 +346,8 @@ class PostgresStore:
             return line
 
     def _write(self, job: Callable[[Transaction], T]) -> T:
+        if self.broken is not None:
+            raise self.broken
         try:
             result = self._line().run(job)
         except Exception as error:
@@ -429,6 +437,14 @@ class PostgresStore:
         times = self.times
         times.groups, times.seconds, times.last = times.groups + 1, times.seconds + seconds, seconds
         crash_point("after-commit")
+
+    def _break(self, why: SyncFailed) -> None:
+        """What the blob folder holds is only known after a restart: nothing more is written by this process."""
+        if self.broken is None:
+            self.broken = why
+            log.event("store.broken", level="error", reason=why.sentence)
+            if self._on_broken is not None and self._loop is not None:
+                self._loop.call_soon_threadsafe(self._on_broken)
 
     def _failed(self, why: StoreUnavailable) -> None:
         if not self._failing:

@@ -92,6 +92,12 @@ class PostgresTransaction:
     def exclusive(self, name: str) -> None:
         self._run("SELECT pg_advisory_xact_lock($1)", (int.from_bytes(blake2b(name.encode(), digest_size=7).digest(), "big"),))
 
+    def end_sessions(self, names: Sequence[str]) -> None:
+        self._run(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = ANY($1) AND pid <> pg_backend_pid()",
+            (list(names),),
+        )
+
     def rows(self, sql: str, *values: Any) -> list[Row]:
         found: list[Row] = self._run(dollars(sql), values).fetchall()
         return found

@@ -157,6 +157,7 @@ member = Table(  # the processes of a shared store; who misses its lease loses i
     Column("host", Text, nullable=False),
     Column("pid", Integer, nullable=False),
     Column("version", Text, nullable=False),
+    Column("session", Text, nullable=False),  # the name of its connections on the server
     Column("started_at", BigInteger, nullable=False),
     Column("seen_at", BigInteger, nullable=False),
     Column("lease_until", BigInteger, nullable=False),

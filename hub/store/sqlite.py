@@ -158,7 +158,7 @@ class SqliteStore:
     known after a restart. `on_broken` is called once, on the event loop.
     """
 
-    shared = False
+    shared, session = False, ""
 
     def __init__(self, path: Path, blobs: Blobs, *, on_broken: Callable[[], None] | None = None) -> None:
         self._path = path

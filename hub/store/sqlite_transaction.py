@@ -56,6 +56,9 @@ class SqliteTransaction:
     def exclusive(self, name: str) -> None:
         """There is one writer."""
 
+    def end_sessions(self, names: Sequence[str]) -> None:
+        """There is no server."""
+
     def rows(self, sql: str, *values: Any) -> list[Row]:
         return self._execute(sql, values).fetchall()
 

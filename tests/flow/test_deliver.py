@@ -277,8 +277,8 @@ def another_takes_it(tx):
     """A member that lives, so that its lanes are not taken for orphans."""
     tx.insert(
         "member",
-        ("owner", "edge", "role", "host", "pid", "version", "started_at", "seen_at", "lease_until"),
-        [("another", 30, "worker", "elsewhere", 1, "0", 0, 0, 1 << 60)],
+        ("owner", "session", "edge", "role", "host", "pid", "version", "started_at", "seen_at", "lease_until"),
+        [("another", "elsewhere", 30, "worker", "elsewhere", 1, "0", 0, 0, 1 << 60)],
     )
     tx.run("UPDATE lane SET owner = 'another', epoch = epoch + 1")
 
