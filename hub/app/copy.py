@@ -41,9 +41,8 @@ def copy_database(source: Installation, target: Installation) -> int:
     _tell(source, target, found, bodies)
     if damaged:
         named = ", ".join(map(uid_text, damaged[:_SHOWN])) + (", …" if len(damaged) > _SHOWN else "")
-        remark(
-            f"{counted(len(damaged), 'large body', 'large bodies')} of the source were damaged before, and are not there: {named}"
-        )
+        were = "1 large body was" if len(damaged) == 1 else f"{len(damaged)} large bodies were"
+        remark(f"{were} damaged before, and {'is' if len(damaged) == 1 else 'are'} not in the copy: {named}")
     return 0
 
 

@@ -195,6 +195,11 @@ def either(request):
     return request.getfixturevalue("installed" if request.param == "sqlite" else "clustered")
 
 
+@pytest.fixture(scope="session")
+def installed_class():
+    return Installed
+
+
 @pytest.fixture
 def command():
     return run
