@@ -141,7 +141,7 @@ class _Line:
         raise AssertionError("unreachable")
 
     def _once(self, job: Callable[[Transaction], T]) -> T:
-        connection, tx = self._open()
+        connection, tx = self.open()
         try:
             with connection.pipeline():
                 connection.execute("BEGIN")
@@ -166,7 +166,8 @@ class _Line:
         self._store.doubt(self._backend)
         self._drop()
 
-    def _open(self) -> tuple[Connection[Any], PostgresTransaction]:
+    def open(self) -> tuple[Connection[Any], PostgresTransaction]:
+        """The connection, made anew if it was lost; nothing of a lost one is under way any more."""
         if self._connection is not None and self._connection.closed:
             self._store.doubt(self._backend)
             self._drop()
@@ -203,14 +204,14 @@ class _Bulk(Generic[Item, Result]):
         self._store, self._job, self._executor, self._at_most = store, job, executor, at_most
         self._queue: deque[tuple[Item, Done]] = deque()
         self._lock = threading.Lock()
-        self._busy = False
+        self.busy = False
 
     def submit(self, item: Item, done: Callable[[Result | BaseException], None]) -> None:
         self._queue.append((item, done))
         with self._lock:
-            if self._busy:
+            if self.busy:
                 return
-            self._busy = True
+            self.busy = True
         self._executor.submit(self._batch)
 
     def __call__(self, item: Item) -> Awaitable[Result]:
@@ -224,9 +225,15 @@ class _Bulk(Generic[Item, Result]):
         results = self._store.batch(self._job, [item for item, _ in batch]) if batch else []
         self._store.answer(list(zip((done for _, done in batch), results, strict=True)))
         with self._lock:
-            self._busy = bool(queue)
-        if self._busy:
+            more = self.busy = bool(queue)
+        if more:
             self._executor.submit(self._batch)
+
+
+def _one_each(results: Sequence[Result], items: Sequence[Item]) -> list[Result]:
+    if len(results) != len(items):
+        raise ValueError("a result for each item")
+    return list(results)
 
 
 class PostgresStore:
@@ -242,6 +249,7 @@ class PostgresStore:
         self._jobs = ThreadPoolExecutor(WRITERS, thread_name_prefix="writer")
         self._blob_writers = ThreadPoolExecutor(4, thread_name_prefix="blob")
         self._lines: list[_Line] = []
+        self._bulks: list[_Bulk[Any, Any]] = []
         self._local = threading.local()
         self._doubtful: set[tuple[int, Any]] = set()
         self._lock = threading.Lock()
@@ -282,6 +290,8 @@ class PostgresStore:
 
     async def close(self) -> None:
         """Finish queued work, close the connections."""
+        while any(bulk.busy for bulk in self._bulks):  # noqa: ASYNC110 - asked once, at the stop
+            await asyncio.sleep(0.005)
         for executor in (self._urgent, self._jobs, self._readers, self._blob_writers):
             await asyncio.to_thread(executor.shutdown, True)
         for line in self._lines:
@@ -311,7 +321,9 @@ class PostgresStore:
     def bulk(
         self, job: Callable[[Transaction, Sequence[Item]], Sequence[Result]], *, urgent: bool = False, at_most: int = 256
     ) -> Bulk[Item, Result]:
-        return _Bulk(self, job, self._urgent if urgent else self._jobs, at_most)
+        made = _Bulk(self, job, self._urgent if urgent else self._jobs, at_most)
+        self._bulks.append(made)
+        return made
 
     async def read(self, job: Callable[[Transaction], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, job)
@@ -363,7 +375,7 @@ class PostgresStore:
     def batch(self, job: Callable[[Transaction, Sequence[Item]], Sequence[Result]], items: Sequence[Item]) -> list[Any]:
         """The result of each item, or its error: those of a batch that failed are tried one by one."""
         try:
-            return list(self._write(lambda tx: job(tx, items)))
+            return self._write(lambda tx: _one_each(job(tx, items), items))
         except StoreUnavailable as error:
             time.sleep(0.02)  # a server that is away is not asked ten thousand times a second
             return [error] * len(items)
@@ -395,6 +407,12 @@ class PostgresStore:
                 connection.execute("ROLLBACK")
             raise
         return result
+
+    def _ask_clock(self) -> None:
+        try:
+            self._read_clock(self._line().open()[0])
+        except psycopg.Error as error:
+            raise unavailable(error) or without_values(error) from None
 
     def _read_clock(self, connection: Connection[Any]) -> None:
         for _ in range(3):
