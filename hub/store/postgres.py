@@ -341,9 +341,9 @@ class PostgresStore:
 
     async def read_clock(self) -> None:
         """Ask the server for the time once more; without an answer the time is kept as it was."""
-        try:
-            await asyncio.get_running_loop().run_in_executor(self._readers, self._with_reader, self._read_clock)
-        except (psycopg.Error, PoolTimeout) as error:
+        try:  # over the connection that never waits for long: readers may all be busy
+            await asyncio.get_running_loop().run_in_executor(self._urgent, self._ask_clock)
+        except (psycopg.Error, StoreUnavailable) as error:
             log.event("store.clock_not_read", level="warning", error=type(error).__name__)
 
     # ---- in threads --------------------------------------------------------------------------------------------------
@@ -409,10 +409,7 @@ class PostgresStore:
         return result
 
     def _ask_clock(self) -> None:
-        try:
-            self._read_clock(self._line().open()[0])
-        except psycopg.Error as error:
-            raise unavailable(error) or without_values(error) from None
+        self._read_clock(self._line().open()[0])
 
     def _read_clock(self, connection: Connection[Any]) -> None:
         for _ in range(3):

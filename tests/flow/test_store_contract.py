@@ -493,7 +493,9 @@ def test_errors_of_the_server_quote_no_value(shared, opened):
 
 def test_a_read_that_takes_too_long_is_stopped_and_the_next_one_is_not(place, opened, monkeypatch):
     monkeypatch.setattr(sqlite, "READ_LIMIT_S", 0.5)
-    monkeypatch.setattr(postgres, "READ_LIMIT_S", 0.5)
+    monkeypatch.setattr(
+        postgres, "_READ_OPTIONS", postgres._READ_OPTIONS.replace("statement_timeout=5000", "statement_timeout=500")
+    )
     endless = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 2000000000) SELECT count(*) FROM c"
 
     async def run():
@@ -567,8 +569,9 @@ def test_a_server_that_is_gone_is_unavailable_and_back_when_it_is_back(own_serve
                     with suppress(StoreUnavailable):
                         await store.read(lambda tx: tx.rows("SELECT 1"))
                     await asyncio.sleep(0.1)
-                with pytest.raises(StoreUnavailable):
-                    await store.read_clock()
+                before = store.now_us()
+                await store.read_clock()  # kept by this machine meanwhile
+                assert before <= store.now_us() < before + 60_000_000
                 await asyncio.to_thread(own_server.start)
                 back = time.monotonic()
                 await _until_works(lambda: bulk(f"{next(numbers)}"))
