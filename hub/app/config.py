@@ -167,6 +167,7 @@ class DestinationSection(_Strict):
     kind: Literal["mllp"]
     connect: str
     connections: int = Field(1, ge=1, le=64)
+    workers: int = Field(0, ge=0, le=31)
     in_flight: int = Field(16, ge=1, le=256)
     ack_timeout_s: float = Field(30, gt=0)
     connect_timeout_s: float = Field(10, gt=0)
@@ -416,6 +417,7 @@ def _graph(configuration: Configuration) -> Graph:
             on_ae=d.on_ae,
             on_dead=d.on_dead,
             line_ends=d.line_ends,
+            workers=d.workers,
             retry=RetryPolicy(d.retry.base_s, d.retry.cap_s, d.retry.give_up_h * 3600, d.retry.probe_s),
         )
         for d in configuration.destination

@@ -122,7 +122,8 @@ class Hub:
         section = self.installation.configuration.cluster
         if self.installation.configuration.bell.url:
             self.bell = await self._bell_across(section.name)
-        self.member = Member(self.store, self.role, version=VERSION, lease_s=section.lease_s)
+        few = {name: spec.workers for name, spec in self.installation.graph.destinations.items() if spec.workers}
+        self.member = Member(self.store, self.role, version=VERSION, lease_s=section.lease_s, few=few)
         await self.member.start()
         if "worker" in self._parts:
             await self.store.write(self._block_unconfigured)
@@ -355,6 +356,16 @@ class Hub:
         from hub.app.gauges import render
 
         return generate_latest(self.meters.registry) + render(self._counts, self.store.times), CONTENT_TYPE_LATEST
+
+    @property
+    def owner(self) -> str:
+        """The name of this process in the ledger."""
+        return self.member.owner
+
+    @property
+    def dedupe_window_us(self) -> int:
+        """For how long the same bytes from the same source are the same message."""
+        return int(self.installation.configuration.hub.dedupe_window_days * 86_400_000_000)
 
     async def sweep(self) -> None:
         """Wake everybody, as if every ring were lost; take fresh counts."""

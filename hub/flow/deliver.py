@@ -108,7 +108,7 @@ class Dispatcher:
 
     def grant(self, lanes: int) -> Grant:
         """Room for up to `lanes` empty lanes, kept free until `take`; none while the destination is down or the hub stops."""
-        full = self._stopping or self.breaker.reason or not self._member.holds()
+        full = self._stopping or self.breaker.reason or not self._ours()
         free = 0 if full else max(0, min(lanes, LANES_HELD - self._held))
         self._held += free
         return Grant(Claim(self._member.owner, self._store.next_id()), free)
@@ -137,12 +137,12 @@ class Dispatcher:
     # ---- claiming --------------------------------------------------------------------------------------------------
 
     async def _claim_round(self) -> None:
-        if self.breaker.is_open and not await self._probe():
+        if self.breaker.is_open and self._member.serves(self.spec.name) and not await self._probe():
             return
         room = 1 if self.breaker.half_open else LANES_HELD - self._held
         if self.breaker.half_open and self._held:
             room = 0
-        if room <= 0 or not self._member.holds():
+        if room <= 0 or not self._ours():
             self._more_waits = True
             await self._bell.wait(self.spec.name, self._sweep_s)
             return
@@ -163,6 +163,9 @@ class Dispatcher:
             await self._bell.wait(self.spec.name, self._sweep_s)
         while self._held > LANES_HELD - LANES_AT_ONCE and not self._stopping:
             await self._bell.wait(self.spec.name, self._sweep_s)
+
+    def _ours(self) -> bool:
+        return self._member.holds() and self._member.serves(self.spec.name)
 
     def _claim_now(self) -> Claim:
         return Claim(self._member.owner, self._store.next_id())

@@ -72,7 +72,8 @@ class RetryPolicy:
 class DestinationSpec:
     """A way out, as far as the flow cares.
 
-    `on_unsure` is `resend` or `hold`, `on_ae` is `refuse` or `retry`, `on_dead` is `skip` or `block`.
+    `on_unsure` is `resend` or `hold`, `on_ae` is `refuse` or `retry`, `on_dead` is `skip` or `block`. `workers`: how many
+    processes may deliver there at once, 0 for all: a receiver may take one connection only.
     """
 
     name: str
@@ -82,6 +83,7 @@ class DestinationSpec:
     on_ae: str = "refuse"
     on_dead: str = "skip"
     line_ends: str = "cr"
+    workers: int = 0
     retry: RetryPolicy = field(default_factory=RetryPolicy)
 
 

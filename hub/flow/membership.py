@@ -23,6 +23,7 @@ from hub.store import Store, StoreUnavailable, Transaction
 from hub.store.clock import ticks_us
 
 ROUTERS = ("worker", "all")
+DELIVER = "deliver/"  # prefix of the leases on a destination's places
 ORPHANS_EVERY = 5  # beats between two looks for lanes that nobody owns though they say so
 
 
@@ -44,6 +45,9 @@ class Membership(Protocol):
     leaving: tuple[int, ...]
 
     def holds(self) -> bool: ...
+    def serves(self, destination: str) -> bool:
+        """Whether this process delivers there: always, unless the destination takes few processes only."""
+
     async def let_go(self) -> None: ...
 
 
@@ -58,6 +62,9 @@ class Alone:
     def holds(self) -> bool:
         return True
 
+    def serves(self, destination: str) -> bool:
+        return True
+
     async def let_go(self) -> None:
         """Nobody waits for anything."""
 
@@ -70,13 +77,20 @@ class _Look:
     mine: tuple[int, ...] = ()
     surplus: tuple[int, ...] = ()
     routers: tuple[str, ...] = ()
+    served: frozenset[str] = frozenset()
 
 
 class Member:
-    """One of several processes. `start` joins; `run` is its life; `leave` goes."""
+    """One of several processes. `start` joins; `run` is its life; `leave` goes.
 
-    def __init__(self, store: Store, role: str, *, version: str, lease_s: float = 3.0) -> None:
+    `few`: destinations that take deliveries from so many processes only.
+    """
+
+    def __init__(
+        self, store: Store, role: str, *, version: str, lease_s: float = 3.0, few: Mapping[str, int] | None = None
+    ) -> None:
         self._store, self._role, self._version = store, role, version
+        self._few, self._served = dict(few or {}), frozenset[str]()
         self._lease_us = int(lease_s * 1e6)
         self._beat_s = lease_s / 3
         self.owner = ""
@@ -93,6 +107,9 @@ class Member:
 
     def holds(self) -> bool:
         return ticks_us() < self._held_until
+
+    def serves(self, destination: str) -> bool:
+        return destination not in self._few or destination in self._served
 
     def router_of(self, shard: int) -> str:
         """The bell of the process that routes a shard; that of every router while nobody is known to."""
@@ -147,7 +164,7 @@ class Member:
         if not await self._renew(None):
             if not self._stopping:
                 log.event("member.buried", level="warning", role=self._role)
-                self.shards, self.leaving = (), ()
+                self.shards, self.leaving, self._served = (), (), frozenset()
                 await self._rejoin()
             return
         if began > self._held_until:
@@ -162,9 +179,9 @@ class Member:
         if found.buried:
             log.event("member.buried_others", level="warning", count=found.buried)
         if self._role in ROUTERS:
-            changed = set(found.mine) - set(self.shards or ())
-            self.shards, self.leaving = found.mine, found.surplus
-            if changed or found.surplus:
+            gained = set(found.mine) - set(self.shards or ()) or found.served - self._served
+            self.shards, self.leaving, self._served = found.mine, found.surplus, found.served
+            if gained or found.surplus:
                 before = False
         if not before or found.buried:
             for watcher in self.watchers:
@@ -189,9 +206,23 @@ class Member:
         if buried or orphans:
             members.free_orphans(tx)
         held = {int(job.removeprefix(JOB)): owner for job, owner in leases.held(tx, kind=JOB).items()}
-        mine, surplus = self._share(tx, held, now) if self._role in ROUTERS else ((), ())
         routers = tuple(held.get(shard, "") for shard in range(SHARDS)) if self._role != "worker" else ()
-        return _Look(buried, mine, surplus, routers)
+        if self._role not in ROUTERS:
+            return _Look(buried, routers=routers)
+        mine, surplus = self._share(tx, held, now)
+        return _Look(buried, mine, surplus, routers, self._places(tx, now))
+
+    def _places(self, tx: Transaction, now: int) -> frozenset[str]:
+        """Destinations of `few` that this process has a place at; a free place is taken."""
+        served = set()
+        for name, places in self._few.items():
+            held = leases.held(tx, kind=f"{DELIVER}{name}/")
+            free = [job for n in range(places) if (job := f"{DELIVER}{name}/{n}") not in held]
+            if self.owner in held.values() or (
+                free and leases.take(tx, free[:1], owner=self.owner, now=now, lease_until=now + self._lease_us)
+            ):
+                served.add(name)
+        return frozenset(served)
 
     def _share(self, tx: Transaction, held: Mapping[int, str], now: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The shards of this process after it took its share of the free ones; and those that are too many."""

@@ -12,7 +12,7 @@ _LOCAL = (b"PI", b"PT", b"MR", b"")
 
 
 def shard_of(message: Message | None, source: str, connection: str) -> int:
-    """0 to 63, from the patient's first local number (PID-3 of type PI) with its authority; without a patient, from the connection.
+    """0 to 63, from the patient's first local number (PID-3, type PI) with its authority; without a patient, from the connection.
 
     So messages of one patient are routed in order of arrival, whatever source and connection they came by, as long as they
     carry the same local number.

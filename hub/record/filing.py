@@ -20,9 +20,7 @@ Key = tuple[str, str]  # resource type, key
 TokenRow = tuple[str, str, str, int]
 
 COLUMNS = "r.id, r.type, r.key, r.version, r.patient_id, r.sort_date, r.status, r.mask, r.event_time, r.updated_at, r.body"
-_LOAD = (
-    f"WITH v(t, k) AS (VALUES {{values}}) SELECT {COLUMNS} FROM v CROSS JOIN resource r WHERE r.type = v.t AND r.key = v.k"  # noqa: S608
-)
+_LOAD = f"WITH v(t, k) AS (VALUES {{values}}) SELECT {COLUMNS} FROM v CROSS JOIN resource r WHERE r.type = v.t AND r.key = v.k"  # noqa: S608
 _RESOURCE = ("id", "type", "key", "version", "patient_id", "sort_date", "status", "mask", "event_time", "updated_at", "body")
 _CHANGING = ("version", "sort_date", "status", "mask", "event_time", "updated_at", "body")
 _BINARY = ("id", "resource_id", "message_id", "offset", "length", "encoding", "content_type", "size", "sha1")

@@ -169,6 +169,9 @@ job_lease = Table(
     Column("owner", Text, nullable=False),
     Column("lease_until", BigInteger, nullable=False),
 )
+job_position = Table(  # how far a job that works in slices has come
+    "job_position", metadata, Column("job", Text, primary_key=True), Column("position", BigInteger, nullable=False)
+)
 audit = Table(
     "audit",
     metadata,

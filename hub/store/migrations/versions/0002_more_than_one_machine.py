@@ -28,6 +28,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("owner"),
         sa.UniqueConstraint("edge"),
     )
+    op.create_table(
+        "job_position",
+        sa.Column("job", sa.Text(), nullable=False),
+        sa.Column("position", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("job"),
+    )
     op.add_column("message", sa.Column("shard", sa.Integer(), server_default="0", nullable=False))
     op.add_column("message", sa.Column("arrival", sa.BigInteger(), nullable=True))
     op.drop_index("lane_owned", "lane")
