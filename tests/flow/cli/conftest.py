@@ -184,9 +184,11 @@ def installed(tmp_path):
 
 
 @pytest.fixture
-def clustered(tmp_path_factory, postgres_url):
-    """An installation whose data is on PostgreSQL."""
-    yield from _used(Installed(tmp_path_factory.mktemp("clustered"), postgres_url))
+def clustered(tmp_path_factory, postgres_server):
+    """An installation whose data is on PostgreSQL, which sorts text as a dictionary does."""
+    url = postgres_server.create_database(language="fr-FR")
+    yield from _used(Installed(tmp_path_factory.mktemp("clustered"), url))
+    postgres_server.drop_database(url)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -77,6 +77,17 @@ def day(tmp_path_factory, installed_class):
         assert one.cli("token", "create", "--name", "night", "--role", "operator").returncode == 0
         one.stop()
     assert one.sql("SELECT size > 20000000 FROM message WHERE in_file = 1") == [(1,)]
+    for value in (
+        "a",
+        "Z",
+        "é",
+        "_",
+        "\U0001f600",
+        "\uffee",
+        "a b",
+        "ab",
+    ):  # bytes, code units and dictionaries differ in their order
+        one.sql("INSERT INTO token_index VALUES ('Patient.identifier', ?, 'x', 1)", value)
     return one
 
 
