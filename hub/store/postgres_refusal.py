@@ -42,7 +42,7 @@ def explained(place: Place, error: psycopg.Error) -> StoreUnavailable:
     user = tried.user.decode(errors="replace")
     if there:
         return StoreUnavailable(f"the server does not let {user} into the database {name} ({place.name}): its log says why")
-    what = "user or password is wrong" if tried.used_password else "user, pg_hba.conf or TLS"
+    what = "user or password is wrong" if tried.used_password else "user, pg_hba.conf, TLS or target_session_attrs"
     return StoreUnavailable(f"the server of {place.name} does not let {user} in ({what}): its log says why")
 
 

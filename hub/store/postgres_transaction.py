@@ -15,7 +15,7 @@ from psycopg.types.numeric import Int8Dumper
 from hub.store.blobs import Blobs
 from hub.store.port import Row
 
-_ROWS = 64  # at most in one statement; numbers of rows are powers of two, so that few statements are prepared
+_SIZES = (64, 48, 32, 24, 16, 12, 8, 6, 4, 3, 2, 1)  # rows in one statement: few sizes, so that few statements are prepared
 _TYPES = {int: "bigint", str: "text", bytes: "bytea"}
 
 
@@ -149,7 +149,7 @@ class PostgresTransaction:
 
     def update(self, table: str, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         columns = tuple(columns)
-        for part in _parts(rows):
+        for part in _padded(rows):
             self._run(_update_sql(table, key, columns, len(part)), tuple(chain.from_iterable(part)))
 
     def blob(self, sha256: bytes) -> bytes:
@@ -161,10 +161,20 @@ def _type(rows: Sequence[Sequence[Any]], column: int) -> str:
 
 
 def _parts(rows: Sequence[Sequence[Any]]) -> list[Sequence[Sequence[Any]]]:
-    """Rows in parts whose lengths are powers of two."""
+    """Rows in as few parts of the sizes above as possible."""
     parts, at = [], 0
     while at < len(rows):
-        size = min(_ROWS, 1 << ((len(rows) - at).bit_length() - 1))
+        size = next(size for size in _SIZES if size <= len(rows) - at)
         parts.append(rows[at : at + size])
         at += size
+    return parts
+
+
+def _padded(rows: Sequence[Sequence[Any]]) -> list[Sequence[Sequence[Any]]]:
+    """The same for statements to which a row may be told twice: the last part is filled up with its last row."""
+    parts = [rows[at : at + _SIZES[0]] for at in range(0, len(rows), _SIZES[0])]
+    if parts:
+        last = list(parts[-1])
+        size = next(size for size in reversed(_SIZES) if size >= len(last))
+        parts[-1] = last + last[-1:] * (size - len(last))
     return parts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -62,12 +63,14 @@ def test_one_patients_order_is_kept_across_edges_and_workers(running, receiver_c
         peer = receiver_class()
         await peer.start()
         toml = through(peer.port)
-        async with running(toml, role="edge") as one, running(toml, role="edge") as two:
-            async with running(toml, role="worker") as w1, running(toml, role="worker"), running(toml, role="worker"):
-                async with one.sender() as first, two.sender() as second:
-                    for n in range(40):  # each acknowledged before the next is sent, over the other edge
-                        await (first, second)[n % 2].ask(make_adt(f"P{n % 4}N{n:02}", ipp=f"90{n % 4}", visit=f"V{n}"))
-                await w1.settled(40, 20)
+        edges = (running(toml, role="edge"), running(toml, role="edge"))
+        workers = [running(toml, role="worker") for _ in range(3)]
+        async with AsyncExitStack() as stack:
+            senders = [await stack.enter_async_context((await stack.enter_async_context(edge)).sender()) for edge in edges]
+            w1, *_ = [await stack.enter_async_context(worker) for worker in workers]
+            for n in range(40):  # each acknowledged before the next is sent, over the other edge
+                await senders[n % 2].ask(make_adt(f"P{n % 4}N{n:02}", ipp=f"90{n % 4}", visit=f"V{n}"))
+            await w1.settled(40, 20)
         arrived = controls(peer)
         assert len(arrived) == 40
         for patient in range(4):
@@ -102,17 +105,16 @@ def test_shards_are_shared_and_taken_over_when_a_member_vanishes(running, receiv
         peer = receiver_class()
         await peer.start()
         toml = through(peer.port)
-        async with running(toml, role="worker") as one:
-            async with running(toml, role="worker") as two, running(toml, role="edge") as edge:
-                await until(lambda: len(one.hub.member.shards) == len(two.hub.member.shards) == 32)
-                two.hub._life.cancel()  # its heart stops; its hands do not know yet
-                await until(lambda: len(one.hub.member.shards) == 64, 10)
-                assert not two.hub.member.holds()
-                async with edge.sender() as his:
-                    for n in range(8):
-                        await his.ask(make_adt(f"C{n}", ipp=f"9{n}", visit=f"V{n}"))
-                await edge.settled(8, 20)
-                assert sorted(controls(peer)) == [f"C{n}" for n in range(8)]
+        worker = running(toml, role="worker")
+        async with worker as one, running(toml, role="worker") as two, running(toml, role="edge") as edge, edge.sender() as his:
+            await until(lambda: len(one.hub.member.shards) == len(two.hub.member.shards) == 32)
+            two.hub._life.cancel()  # its heart stops; its hands do not know yet
+            await until(lambda: len(one.hub.member.shards) == 64, 10)
+            assert not two.hub.member.holds()
+            for n in range(8):
+                await his.ask(make_adt(f"C{n}", ipp=f"9{n}", visit=f"V{n}"))
+            await edge.settled(8, 20)
+            assert sorted(controls(peer)) == [f"C{n}" for n in range(8)]
         await peer.stop()
 
     asyncio.run(main())
@@ -146,21 +148,21 @@ def test_a_destination_that_takes_one_process_has_one_connection_at_a_time(runni
         peer = receiver_class()
         await peer.start()
         toml = through(peer.port, "workers = 1")
-        async with running(toml, role="edge") as edge, edge.sender() as his:
-            async with running(toml, role="worker") as one, running(toml, role="worker") as two:
-                await until(lambda: one.hub.member.serves("out") or two.hub.member.serves("out"))
-                for n in range(20):
-                    await his.ask(make_adt(f"C{n:02}", ipp=f"9{n}", visit=f"V{n}"))
-                await edge.settled(20, 20)
-                assert not (one.hub.member.serves("out") and two.hub.member.serves("out"))
-                serving, other = (one, two) if one.hub.member.serves("out") else (two, one)
-                assert len(peer._writers) == 1
-                await serving.hub.member.leave()  # the place is free
-                serving.hub._life.cancel()
-                await until(lambda: other.hub.member.serves("out"), 10)
-                for n in range(20, 25):
-                    await his.ask(make_adt(f"C{n:02}", ipp=f"9{n}", visit=f"V{n}"))
-                await edge.settled(25, 20)
+        worker = running(toml, role="worker")
+        async with running(toml, role="edge") as edge, edge.sender() as his, worker as one, running(toml, role="worker") as two:
+            await until(lambda: one.hub.member.serves("out") or two.hub.member.serves("out"))
+            for n in range(20):
+                await his.ask(make_adt(f"C{n:02}", ipp=f"9{n}", visit=f"V{n}"))
+            await edge.settled(20, 20)
+            assert not (one.hub.member.serves("out") and two.hub.member.serves("out"))
+            serving, other = (one, two) if one.hub.member.serves("out") else (two, one)
+            assert len(peer._writers) == 1
+            serving.hub._life.cancel()
+            await serving.hub.member.leave()  # the place is free
+            await until(lambda: other.hub.member.serves("out"), 10)
+            for n in range(20, 25):
+                await his.ask(make_adt(f"C{n:02}", ipp=f"9{n}", visit=f"V{n}"))
+            await edge.settled(25, 20)
         assert sorted(controls(peer)) == [f"C{n:02}" for n in range(25)]
         await peer.stop()
 
