@@ -61,6 +61,8 @@ def _prepare(source: Installation, target: Installation, stack: ExitStack) -> No
         refuse_wrong_user(one)
     for folder in {one.data_dir.resolve() for one in alone}:
         stack.callback(DataFolderLock(folder).release)
+    if target.place.shared and not target.configuration.store.blobs:
+        target.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)  # its large bodies are patients' data
     migrated(target.place)
 
 

@@ -126,7 +126,7 @@ def certificates(installation: Installation, running: Running | None) -> Iterato
         )
     configuration = installation.configuration
     seen: set[Path] = set()
-    for section in (configuration.web, *configuration.source, *configuration.destination):
+    for section in (configuration.web, configuration.bell, *configuration.source, *configuration.destination):
         for key in _TLS_FILES:
             path = absolute(installation, getattr(section, key, None))
             if path is not None and path not in seen:

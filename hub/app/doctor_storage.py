@@ -120,7 +120,7 @@ def bodies(installation: Installation, running: Running | None) -> Iterator[Verd
         probe(blobs)
     except (HubError, OSError) as error:
         why = error.sentence if isinstance(error, HubError) else f"takes no writes ({error.strerror})"
-        yield Verdict("large bodies", WRONG, why, "mend [store] blobs: no message over 1 MB can be kept")
+        yield Verdict("large bodies", WRONG, why, "mend [store] blobs: no message over 256 KB can be kept")
         return
     if shared and not setting:
         yield _not_shared(installation)

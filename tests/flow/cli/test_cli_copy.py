@@ -139,6 +139,7 @@ def test_there_and_back(filled, clustered, installed_class, tmp_path_factory, pa
     assert counts["large"] == ["bodies", "1", "1"]
     assert not any(value in done.stdout + done.stderr for value in patient_values)
     assert rows(clustered) == before
+    assert clustered.data.stat().st_mode & 0o077 == 0
     arrivals = [arrival for (arrival,) in clustered.sql("SELECT arrival FROM message ORDER BY id")]
     assert arrivals == sorted(set(arrivals))
     assert len(arrivals) == 4
