@@ -40,13 +40,13 @@ async def _kill_and_start(cluster: Cluster, rng: random.Random, node: Node) -> N
 
 
 async def kill_worker(cluster: Cluster, rng: random.Random) -> None:
-    """Kill one, measure how long what it had to do stands still; it comes back when the others have done that."""
+    """Kill one that is busy, measure how long what it had to do stands still; it comes back when the others have done that."""
     async with cluster.one(rng, "worker") as node, cluster.trouble("kill_worker", node.name):
         pid = node.process.pid
+        await _until_busy(cluster, pid)
         node.kill()
         killed_at = time.monotonic()
-        deliveries = [row[0] for row in await cluster.rows(_OPEN_OF, pid)]
-        messages = [row[0] for row in await cluster.rows(_UNROUTED_OF, pid)]
+        deliveries, messages = await _held(cluster, pid)
         cluster.figure("held_when_killed", len(deliveries) + len(messages))
         while (deliveries or messages) and time.monotonic() < killed_at + FAILOVER_WAIT_S:
             await asyncio.sleep(0.05)
@@ -55,6 +55,19 @@ async def kill_worker(cluster: Cluster, rng: random.Random) -> None:
         cluster.figure("failover_s", time.monotonic() - killed_at)
         node.start()
         await cluster.ready(node)
+
+
+async def _held(cluster: Cluster, pid: int) -> tuple[list[int], list[int]]:
+    """Open deliveries in the lanes of a process, and messages that it has to route."""
+    deliveries, messages = await cluster.rows(_OPEN_OF, pid), await cluster.rows(_UNROUTED_OF, pid)
+    return [row[0] for row in deliveries], [row[0] for row in messages]
+
+
+async def _until_busy(cluster: Cluster, pid: int) -> None:
+    """Wait a little for a moment in which it holds something."""
+    until = time.monotonic() + 2
+    while not any(await _held(cluster, pid)) and time.monotonic() < until:
+        await asyncio.sleep(0.02)
 
 
 async def _still(cluster: Cluster, sql: str, ids: list[int]) -> list[int]:
@@ -119,6 +132,17 @@ async def _pause(cluster: Cluster, rng: random.Random, node: Node) -> None:
         node.pause()
         await asyncio.sleep(BEYOND_LEASE_S + rng.uniform(0.0, 1.0))
         node.resume()
+        await cluster.ready(node)
+
+
+async def restart(cluster: Cluster, rng: random.Random) -> None:
+    """Not a fault: SIGTERM, an end in order, a new start, as in a rolling upgrade. It leaves no delivery in doubt."""
+    async with cluster.one(rng, "edge", "worker", "web") as node, cluster.trouble(f"restart_{node.role}", node.name):
+        began = time.monotonic()
+        code = await node.stop()
+        assert code == 0, f"{node.name} ended with {code}"
+        cluster.figure("stop_s", time.monotonic() - began)
+        node.start()
         await cluster.ready(node)
 
 

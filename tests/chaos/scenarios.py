@@ -225,6 +225,7 @@ SINGLE: dict[str, Fault] = {
     "cut_edge": faults.cut_edge,
     "pause_worker": faults.pause_worker,
     "pause_edge": faults.pause_edge,
+    "restart": faults.restart,
     "receiver_down": faults.receiver_down,
 }
 PROCESSES = [fault for name, fault in SINGLE.items() if name not in ("nothing", "kill_nats", "stop_postgres_immediate")]

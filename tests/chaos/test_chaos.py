@@ -98,6 +98,7 @@ def stage(tmp_path_factory, postgres_server, nats_server):
 SHORT = {
     "kill_edge_and_web": ("kill_edge", "kill_web"),
     "kill_worker": ("kill_worker",),
+    "restart": ("restart",),
     "kill_both_servers": ("kill_nats", "stop_postgres_immediate"),
     "cut_worker_pause_edge": ("cut_worker_blackhole", "pause_edge"),
     "pause_worker_cut_edge": ("pause_worker", "cut_edge"),
