@@ -15,9 +15,8 @@ from enum import StrEnum
 from chaos_history import Arrival, History, KeptMessage, Message
 
 RECORD = "record"
-DOUBTFUL = frozenset(
-    {"kill_worker", "kill_all", "pause_worker", "cut_worker", "exit_worker", "exit_all", "stop_postgres", "postgres_disk_full"}
-)
+DOUBTFUL = frozenset({f"{fault}_{role}" for fault in ("kill", "pause", "cut", "exit") for role in ("worker", "all")})
+DOUBTFUL |= {"stop_postgres", "postgres_disk_full"}
 OPEN_MESSAGES = frozenset({"RECEIVED", "ROUTED"})
 OPEN_DELIVERIES = frozenset({"QUEUED", "WAITING", "SENDING", "UNSURE"})
 

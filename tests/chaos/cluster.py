@@ -32,6 +32,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LEASE_S = 3.0
 ROUTES = {"his": ("record", "near", "far", "bad"), "api": ("record", "near")}
 FENCED = "member.buried"
+AWAY_S = 60.0  # the longest that PostgreSQL may be away
 AWAY = "the database "  # how a process says that it cannot start without it
 STALLED_S = 40.0  # without any change: it will not settle any more
 _SENDING = "ack_timeout_s = 10\n[destination.retry]\nbase_s = 0.1\ncap_s = 1\nprobe_s = 0.2"
@@ -363,7 +364,15 @@ class Cluster:
     # ---- what it holds -------------------------------------------------------------------------------------------
 
     async def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        return await asyncio.to_thread(self._rows, sql, values)
+        """Rows of a query; asked again while the server is away."""
+        until = time.monotonic() + AWAY_S
+        while True:
+            try:
+                return await asyncio.to_thread(self._rows, sql, values)
+            except psycopg.OperationalError:
+                if time.monotonic() > until:
+                    raise
+            await asyncio.sleep(0.1)
 
     def _rows(self, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.url, autocommit=True, connect_timeout=10) as connection:

@@ -23,7 +23,7 @@ _UNROUTED_OF = (
 
 
 async def kill_edge(cluster: Cluster, rng: random.Random) -> None:
-    async with cluster.one(rng, "edge", "all") as node, cluster.trouble("kill_edge", node.name):
+    async with cluster.one(rng, "edge", "all") as node, cluster.trouble(f"kill_{node.role}", node.name):
         await _kill_and_start(cluster, rng, node)
 
 
@@ -41,7 +41,7 @@ async def _kill_and_start(cluster: Cluster, rng: random.Random, node: Node) -> N
 
 async def kill_worker(cluster: Cluster, rng: random.Random) -> None:
     """Kill one that is busy, measure how long what it had to do stands still; it comes back when the others have done that."""
-    async with cluster.one(rng, "worker") as node, cluster.trouble("kill_worker", node.name):
+    async with cluster.one(rng, "worker", "all") as node, cluster.trouble(f"kill_{node.role}", node.name):
         pid = node.process.pid
         await _until_busy(cluster, pid)
         node.kill()
@@ -93,12 +93,12 @@ async def stop_postgres_immediate(cluster: Cluster, rng: random.Random) -> None:
 
 
 async def cut_worker_reset(cluster: Cluster, rng: random.Random) -> None:
-    async with cluster.one(rng, "worker") as node:
+    async with cluster.one(rng, "worker", "all") as node:
         await _cut(cluster, rng, node, RESET)
 
 
 async def cut_worker_blackhole(cluster: Cluster, rng: random.Random) -> None:
-    async with cluster.one(rng, "worker") as node:
+    async with cluster.one(rng, "worker", "all") as node:
         await _cut(cluster, rng, node, BLACKHOLE)
 
 
@@ -117,7 +117,7 @@ async def _cut(cluster: Cluster, rng: random.Random, node: Node, how: str) -> No
 
 
 async def pause_worker(cluster: Cluster, rng: random.Random) -> None:
-    async with cluster.one(rng, "worker") as node:
+    async with cluster.one(rng, "worker", "all") as node:
         await _pause(cluster, rng, node)
 
 
@@ -137,7 +137,7 @@ async def _pause(cluster: Cluster, rng: random.Random, node: Node) -> None:
 
 async def restart(cluster: Cluster, rng: random.Random) -> None:
     """Not a fault: SIGTERM, an end in order, a new start, as in a rolling upgrade. It leaves no delivery in doubt."""
-    async with cluster.one(rng, "edge", "worker", "web") as node, cluster.trouble(f"restart_{node.role}", node.name):
+    async with cluster.one(rng, "edge", "worker", "web", "all") as node, cluster.trouble(f"restart_{node.role}", node.name):
         began = time.monotonic()
         code = await node.stop()
         assert code == 0, f"{node.name} ended with {code}"
