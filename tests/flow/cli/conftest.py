@@ -40,6 +40,12 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def two_free_ports() -> tuple[int, int]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1], free_port()
+
+
 def run(*arguments: object, stdin: str = "") -> subprocess.CompletedProcess:
     """One command to its end."""
     return subprocess.run(
@@ -60,7 +66,7 @@ class Installed:
         self.folder, self.url = folder, url
         self.file = folder / "vaguemestre.toml"
         self.data = folder / "data"
-        self.mllp, self.web = free_port(), free_port()
+        self.mllp, self.web = two_free_ports()
         self.process: subprocess.Popen | None = None
         self.configure()
 
