@@ -57,7 +57,16 @@ _SETTINGS = (
     "SET plan_cache_mode = force_generic_plan",
     "SET jit = off",
 )
-_READ_OPTIONS = f"-c jit=off -c statement_timeout={int(READ_LIMIT_S * 1000)} -c idle_in_transaction_session_timeout=10000"
+_READ_OPTIONS = " ".join(
+    f"-c {one}"
+    for one in (
+        "jit=off",
+        "enable_seqscan=off",  # lists are read through indexes, in their order, a page at a time
+        "random_page_cost=1.1",
+        f"statement_timeout={int(READ_LIMIT_S * 1000)}",
+        "idle_in_transaction_session_timeout=10000",
+    )
+)
 _KEEPALIVE: dict[str, Any] = {
     "connect_timeout": 3,
     "keepalives": 1,
