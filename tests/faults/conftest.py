@@ -1,4 +1,4 @@
-"""Fault tests: real processes, real sockets, real SQLite files. `fault_harness` is the module that they share.
+"""Fault tests: real processes, real sockets, real SQLite files and PostgreSQL servers. `fault_harness` is the module that they share.
 
 `VAGUEMESTRE_FAULTS=full` runs the full numbers and prints a table of what was measured.
 """
@@ -36,11 +36,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
-def place(tmp_path):
+def engine():
+    """sqlite or postgres, by parameter: `on_both_engines`."""
+    return "sqlite"
+
+
+@pytest.fixture
+def place(tmp_path, engine, request):
     """A folder for one hub; every process started there is ended."""
-    made = harness.Place(tmp_path)
+    made = harness.Place(tmp_path, request.getfixturevalue("postgres_server") if engine == "postgres" else None)
     yield made
-    made.end_all()
+    made.close()
 
 
 @pytest.fixture(scope="session")

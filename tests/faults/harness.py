@@ -18,14 +18,17 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from bench.sender import Sent
+from bench.services import PostgresServer
 from bench.sink import END, START
 
 ROOT = Path(__file__).resolve().parents[2]
 FULL = os.environ.get("VAGUEMESTRE_FAULTS") == "full"
 MEASURED: list[tuple[str, dict]] = []
+on_both_engines = pytest.mark.parametrize("engine", ["sqlite", "postgres"])  # of the fixture `place`
 
 
 def full(number, shortened):
@@ -51,10 +54,14 @@ def free_port() -> int:
 
 
 class Place:
-    """A folder with a configuration, and the hub that runs on it, started and ended as often as the test wants."""
+    """A folder with a configuration, and the hub that runs on it, started and ended as often as the test wants.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    With `server` its ledger is a database of its own there; without, a SQLite file in the folder.
+    """
+
+    def __init__(self, folder: Path, server: PostgresServer | None = None) -> None:
+        self.folder, self.server = folder, server
+        self.url = server.create_database() if server is not None else ""
         self.data = folder / "data"
         self.config = folder / "hub.toml"
         self.log = folder / "hub.log"
@@ -73,6 +80,7 @@ class Place:
             self.data = Path(data)
         parts = [
             f'[hub]\ndata_dir = "{self.data}"\n{hub}',
+            *([f'[store]\nurl = "{self.url}"'] if self.url else []),
             f'[web]\nlisten = "127.0.0.1:{self.web_port}"',
             f'[[source]]\nname = "his"\nkind = "mllp"\nlisten = "127.0.0.1:{self.port}"\n'
             f"routes = {json.dumps(list(routes))}\n{source}",
@@ -83,11 +91,11 @@ class Place:
         ]
         self.config.write_text("\n\n".join([*parts, more]) + "\n")
 
-    def spawn(self, **environment: str) -> subprocess.Popen:
-        """Start a process and do not wait for it."""
+    def spawn(self, *command: str, **environment: str) -> subprocess.Popen:
+        """Start a process and do not wait for it: a command, or `run`."""
         with self.log.open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "hub.app.cli", "run", "-c", str(self.config)],
+                [sys.executable, "-m", "hub.app.cli", *(command or ("run",)), "-c", str(self.config)],
                 cwd=self.folder,
                 stderr=log,
                 stdout=log,
@@ -127,6 +135,12 @@ class Place:
                 process.kill()
                 process.wait()
 
+    def close(self) -> None:
+        """End every process and drop the database."""
+        self.end_all()
+        if self.server is not None:
+            self.server.drop_database(self.url)
+
     @property
     def alive(self) -> bool:
         return self.process is not None and self.process.poll() is None
@@ -163,6 +177,11 @@ class Place:
     # ---- the ledger ----------------------------------------------------------------------------------------------
 
     def rows(self, sql: str, *values) -> list[tuple]:
+        if self.url:
+            with psycopg.connect(self.url, autocommit=True) as server:
+                if not values:
+                    return server.execute(sql).fetchall()
+                return server.execute(sql.replace("%", "%%").replace("?", "%s"), values).fetchall()
         connection = sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=10)
         try:
             return connection.execute(sql, values).fetchall()
@@ -171,6 +190,21 @@ class Place:
 
     def value(self, sql: str, *values):
         return self.rows(sql, *values)[0][0]
+
+    def examine(self) -> None:
+        """Tables and indexes agree, as the engine itself sees it.
+
+        Raises:
+            AssertionError, psycopg.Error: they do not.
+        """
+        if not self.url:
+            assert self.value("PRAGMA integrity_check") == "ok"
+        elif self.value("SELECT count(*) FROM pg_available_extensions WHERE name = 'amcheck'"):
+            with psycopg.connect(self.url, autocommit=True) as server:
+                server.execute("CREATE EXTENSION IF NOT EXISTS amcheck")
+                server.execute(_CHECK_INDEXES)
+                damaged = server.execute(_CHECK_TABLES).fetchall()
+            assert damaged == []
 
     async def settled(self, timeout_s: float = 30.0, *, messages: int = 0) -> None:
         """Wait until at least `messages` are kept and nothing is open any more."""
@@ -187,6 +221,15 @@ class Place:
             await asyncio.sleep(0.1)
 
 
+# Every row is in the index where it belongs, and each index in order; what its table holds can be read.
+_CHECK_INDEXES = (
+    "SELECT bt_index_check(i.indexrelid, true) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid "
+    "JOIN pg_am a ON a.oid = c.relam WHERE a.amname = 'btree' AND c.relnamespace = 'public'::regnamespace"
+)
+_CHECK_TABLES = (
+    "SELECT c.relname, h.blkno, h.msg FROM pg_class c, LATERAL verify_heapam(c.oid) h "
+    "WHERE c.relkind = 'r' AND c.relnamespace = 'public'::regnamespace"
+)
 _OPEN = "SELECT destination, state, count(*) FROM delivery WHERE state <> 'DELIVERED' GROUP BY 1, 2"
 
 
@@ -222,16 +265,17 @@ class Kept:
 
 
 def check_ledger(place: Place, sent: Sent | None = None, *, states=("DONE",), settled: bool = True) -> Kept:
-    """The promises of the ledger: acknowledged ⊆ kept, each once, nothing left under way, counters agree, the file is whole."""
+    """The promises of the ledger: acknowledged ⊆ kept, each once, nothing left under way, counters agree, the database is whole."""
     rows = place.rows
-    assert place.value("PRAGMA integrity_check") == "ok"
+    place.examine()
     kept = Counter(control_id for (control_id,) in rows("SELECT control_id FROM message"))
     if sent is not None:
         missing = [one for one in sent.acked if one not in kept]
         assert not missing, f"acknowledged and not kept: {len(missing)}, {missing[:5]}"
         doubled = [one for one, n in kept.items() if n > 1]
         assert not doubled, f"kept twice: {doubled[:5]}"
-    assert rows("SELECT id FROM message WHERE in_file = 0 AND id NOT IN (SELECT message_id FROM body)") == []
+    bodies = "SELECT 1 FROM body b WHERE b.message_id = m.id"
+    assert rows(f"SELECT id FROM message m WHERE in_file = 0 AND NOT EXISTS ({bodies})") == []
     assert (
         rows(
             "SELECT delivery_id FROM attempt a GROUP BY 1 "
@@ -255,15 +299,17 @@ def check_ledger(place: Place, sent: Sent | None = None, *, states=("DONE",), se
     return Kept(found, kept)
 
 
-def check_record(place: Place, without=()) -> int:
+def check_record(place: Place, without=(), *, settled: bool = True) -> int:
     """Effects exactly once, for admissions of `bench.synthetic`: an Encounter a stay, a version a message; how many Encounters.
 
-    `without` are control ids of messages that the record could not take.
+    `without` are control ids of messages that the record could not take. Before everything is settled, messages whose delivery
+    to the record is done count.
     """
+    due = "" if settled else _RECORDED
     stays: Counter = Counter()
     for control_id, body in place.rows(
         "SELECT m.control_id, b.bytes FROM body b JOIN message m ON m.id = b.message_id "
-        "WHERE m.type LIKE 'ADT%' AND m.ack_code = 'AA'"
+        f"WHERE m.type LIKE 'ADT%' AND m.ack_code = 'AA'{due}"
     ):
         pv1 = body.split(b"\rPV1|")[1].split(b"\r")[0].split(b"|")
         if control_id not in without:
@@ -284,9 +330,14 @@ def check_record(place: Place, without=()) -> int:
         )
         == []
     )
-    patients = place.value("SELECT count(DISTINCT patient_id) FROM message WHERE patient_id IS NOT NULL")
+    patients = place.value(f"SELECT count(DISTINCT patient_id) FROM message m WHERE patient_id IS NOT NULL{due}")
     assert place.value("SELECT count(*) FROM resource WHERE type = 'Patient'") == patients
     return len(found)
+
+
+_RECORDED = (
+    " AND EXISTS (SELECT 1 FROM delivery d WHERE d.message_id = m.id AND d.destination = 'record' AND d.state = 'DELIVERED')"
+)
 
 
 # ---- disks that fail -----------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from fault_harness import check_ledger, free_port, full, measured, run
+from fault_harness import check_ledger, free_port, full, measured, on_both_engines, run
 
 from bench.sender import Load, Sent, send
 from bench.sink import Sink
@@ -25,7 +25,8 @@ def _p99_s(sent: Sent, sink: Sink, since: int) -> float:
     return delays[int(len(delays) * 0.99)]
 
 
-def test_f03_down_and_back(place):
+@on_both_engines
+def test_f03_down_and_back(place, engine):
     async def story():
         up, down = Sink(), Sink()
         await up.start()
@@ -69,7 +70,7 @@ def test_f03_down_and_back(place):
             verdict = compare(journal.acked, journal.answers, [(got.control_id, got.patient) for got in sink.journal])
             assert verdict.is_clean and not verdict.repeated, verdict
         measured(
-            "F3 destination down",
+            f"F3 destination down, {engine}",
             queued=QUEUED,
             lost=0,
             drained_per_s=round(drained),
