@@ -1,4 +1,4 @@
-"""Fault tests: real processes, real sockets, real SQLite files and PostgreSQL servers. `fault_harness` is the module that they share.
+"""Fault tests: real processes, sockets, SQLite files and PostgreSQL servers. `fault_harness` is the module that they share.
 
 `VAGUEMESTRE_FAULTS=full` runs the full numbers and prints a table of what was measured.
 """

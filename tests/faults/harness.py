@@ -265,7 +265,7 @@ class Kept:
 
 
 def check_ledger(place: Place, sent: Sent | None = None, *, states=("DONE",), settled: bool = True) -> Kept:
-    """The promises of the ledger: acknowledged ⊆ kept, each once, nothing left under way, counters agree, the database is whole."""
+    """The promises of the ledger: acknowledged ⊆ kept, each once, nothing left under way, counters agree, the store is whole."""
     rows = place.rows
     place.examine()
     kept = Counter(control_id for (control_id,) in rows("SELECT control_id FROM message"))
