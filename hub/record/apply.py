@@ -56,9 +56,11 @@ def apply(
 
 
 def apply_all(tx: Transaction, arrivals: Sequence[Arrival], *, next_id: Callable[[], int], now_us: int) -> list[Applied]:
-    """`apply` for many messages in their order, in few statements."""
+    """`apply` for many messages in their order, in few statements. One transaction at a time changes a patient's record."""
     filing = Filing(tx, next_id, now_us)
     patients = {one.patient_id for one in arrivals if one.patient_id is not None}
+    if tx.locked:
+        tx.run_in(f"SELECT id FROM patient WHERE id IN ({{keys}}) ORDER BY id{tx.locked}", sorted(patients))  # noqa: S608
     filing.load(
         [
             *(patient_key(number) for number in patients),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import random
 import secrets
 import threading
 import time
@@ -40,7 +41,7 @@ Result = TypeVar("Result")
 
 WRITERS, READERS = 3, 3
 READ_LIMIT_S = 5.0
-TRIES = 5  # of a function that met another process's change
+TRIES = 8  # of a function that met another process's change
 RECONNECT_S = 3.0
 _NUMBERED = ("message", "delivery", "patient", "identity_case", "resource", "binary_content", "audit", "token")  # by `next_id`
 _AGAIN = frozenset({"40001", "40P01", "23505", "55P03"})  # serialization, deadlock, unique, lock timeout
@@ -134,7 +135,7 @@ class _Line:
         self._backend: tuple[int, Any] = (0, None)
 
     def run(self, job: Callable[[Transaction], T]) -> T:
-        """`job` in a transaction; tried again when another process was first."""
+        """`job` in a transaction; run again when another process was first."""
         for left in range(TRIES - 1, -1, -1):
             try:
                 return self._once(job)
@@ -146,7 +147,7 @@ class _Line:
                     raise DuplicateKey("a row with this key is there already") from None
                 if not left:
                     raise Conflict(f"other processes changed the same rows first ({error.sqlstate})") from None
-                time.sleep(0.002 * (TRIES - left))
+                time.sleep(random.uniform(0.001, 0.004) * (TRIES - left))  # noqa: S311 - so that two do not meet again
         raise AssertionError("unreachable")
 
     def _once(self, job: Callable[[Transaction], T]) -> T:
