@@ -299,11 +299,11 @@ def check_ledger(place: Place, sent: Sent | None = None, *, states=("DONE",), se
     return Kept(found, kept)
 
 
-def check_record(place: Place, without=(), *, settled: bool = True) -> int:
+def check_record(place: Place, without=(), *, stays_of: str = "", settled: bool = True) -> int:
     """Effects exactly once, for admissions of `bench.synthetic`: an Encounter a stay, a version a message; how many Encounters.
 
-    `without` are control ids of messages that the record could not take. Before everything is settled, messages whose delivery
-    to the record is done count.
+    `without` are control ids of messages that the record could not take; `stays_of` is the run of the traffic whose stays count
+    (documents speak of stays too). Before everything is settled, messages whose delivery to the record is done count.
     """
     due = "" if settled else _RECORDED
     stays: Counter = Counter()
@@ -314,8 +314,10 @@ def check_record(place: Place, without=(), *, settled: bool = True) -> int:
         pv1 = body.split(b"\rPV1|")[1].split(b"\r")[0].split(b"|")
         if control_id not in without:
             stays[pv1[18].split(b"^")[0].decode()] += 1
-    rows = place.rows("SELECT key, version FROM resource WHERE type = 'Encounter'")
-    found = {key.split("|")[1]: version for key, version in rows}
+    rows = [
+        (key.split("|")[1], version) for key, version in place.rows("SELECT key, version FROM resource WHERE type = 'Encounter'")
+    ]
+    found = {visit: version for visit, version in rows if visit.startswith(stays_of)}
     assert found.keys() == stays.keys()
     wrong = {key: (found[key], n) for key, n in stays.items() if found[key] != n}
     assert not wrong, f"versions of an Encounter and messages about it differ: {list(wrong.items())[:5]}"
