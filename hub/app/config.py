@@ -284,11 +284,13 @@ def build(document: dict[str, Any], file: Path) -> Installation:
 
 def _secret(configuration: Configuration, base: Path) -> str:
     file = configuration.store.password_file
-    return (
-        (base / file).read_text(encoding="utf-8").strip()
-        if file is not None
-        else os.environ.get("VAGUEMESTRE_STORE_PASSWORD", "")
-    )
+    if file is None:
+        return os.environ.get("VAGUEMESTRE_STORE_PASSWORD", "")
+    try:
+        return (base / file).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = f"names a file that cannot be read ({type(error).__name__})"
+        raise ConfigurationRefused([Misconfigured(str(file), "store.password_file", reason)]) from None
 
 
 def absolute(installation: Installation, path: Path | None) -> Path | None:

@@ -82,6 +82,7 @@ class Hub:
         installed = self.installation
         self.meters = Meters()
         self._take_mappings()
+        installed.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)  # patients' data: its owner's only
         if not installed.place.shared:
             self._lock = DataFolderLock(installed.data_dir)
         await asyncio.to_thread(upgrade, installed.place)
@@ -381,6 +382,7 @@ class Hub:
     async def stop(self) -> None:
         """Take nothing more, end what is in hand, close. Within `drain_s` and a little."""
         limit = self.installation.configuration.hub.drain_s
+        self._ready["listeners"] = False  # who asks sends no more here
         if self._jobs is not None:
             self._jobs.shutdown(wait=False)
         await asyncio.gather(*(source.drain(limit / 2) for source in self.sources), return_exceptions=True)

@@ -41,8 +41,9 @@ def join(tx: Transaction, who: Joining, *, now: int, lease_until: int) -> int:
         ClusterFull.
     """
     tx.exclusive("member")
-    taken = {edge for (edge,) in tx.rows("SELECT edge FROM member")}
-    edge = next((n for n in range(EDGES) if n not in taken), None)
+    edge = _free_edge(tx)
+    if edge is None and bury(tx, now=now):  # many ended at once, and as many begin
+        edge = _free_edge(tx)
     if edge is None:
         raise ClusterFull(f"{EDGES} processes share this database already")
     tx.insert(
@@ -51,6 +52,11 @@ def join(tx: Transaction, who: Joining, *, now: int, lease_until: int) -> int:
         [(who.owner, who.session, edge, who.role, who.host, who.pid, who.version, now, now, lease_until)],
     )
     return edge
+
+
+def _free_edge(tx: Transaction) -> int | None:
+    taken = {edge for (edge,) in tx.rows("SELECT edge FROM member")}
+    return next((n for n in range(EDGES) if n not in taken), None)
 
 
 def renew(tx: Transaction, owner: str, *, now: int, lease_until: int) -> bool:

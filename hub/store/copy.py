@@ -24,8 +24,7 @@ from hub.store.schema import metadata
 
 BODIES_AT_ONCE = 4
 _OF_PROCESSES = frozenset({"member", "job_lease"})  # who runs, and what they hold: nobody does on either side
-# `arrival` is numbered anew in the order of the rows; a lane is nobody's. `shard` stays: rows of SQLite all have 0, so that what
-# is not routed yet is routed by one worker, in order of arrival
+# `arrival` is numbered anew in the order of the rows; a lane is nobody's
 _LEFT_OUT = {"message": frozenset({"arrival"}), "lane": frozenset({"owner"})}
 
 Progress = Callable[[str, int, int], None]  # what, how many are done, of how many
@@ -73,10 +72,10 @@ def refuse_unfit(source: Side, target: Side) -> None:
     full = [table.name for table in tables() if target.count(table.name)]
     if full:
         raise CopyRefused(f"{target.name} is not empty (it has rows in {', '.join(full[:5])}): name a new database")
-    if target.arrival == "id" and source.in_disorder():
+    if source.arrival != target.arrival and source.unrouted():  # each engine tells the order of arrival its own way
         raise CopyRefused(
-            f"{source.name} has messages that are not routed yet and came by several processes: "
-            f"run a worker until all are routed, then stop it and copy"
+            f"{source.name} has messages that are not routed yet: start the hub on it once more until "
+            f"vaguemestre messages list --state RECEIVED is empty, then stop it and copy"
         )
 
 

@@ -27,8 +27,8 @@ class Side(Protocol):
     def living(self) -> int:
         """Processes that run on it; none can start until the end of this transaction."""
 
-    def in_disorder(self) -> int:
-        """Messages to be routed whose row numbers are not in order of arrival."""
+    def unrouted(self) -> int:
+        """Messages that wait to be routed."""
 
     def count(self, table: str) -> int: ...
     def rows(self, table: Table, columns: list[str], order: list[str]) -> Iterator[Row]:

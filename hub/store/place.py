@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -69,8 +70,7 @@ def place_of(url: str, *, base: Path, default: Path, password: str = "") -> Plac
     if parts.password is not None or "password" in dict(parse_qsl(parts.query)):
         raise ValueError("holds a password: put it in a file and name that as password_file, or set PGPASSWORD")
     options = dict(parse_qsl(parts.query))
-    host = options.get("host") or unquote(parts.hostname or "")
-    if not is_local(host):
+    if not all(map(is_local, _hosts(parts.netloc, options))):
         options.setdefault("sslmode", "verify-full")
         if options["sslmode"] not in ("verify-ca", "verify-full"):
             raise ValueError(f"sslmode={options['sslmode']} does not check the server: use verify-full with sslrootcert")
@@ -79,6 +79,13 @@ def place_of(url: str, *, base: Path, default: Path, password: str = "") -> Plac
     secret = f"&password={quote(password)}" if password else ""
     query = urlencode(options) + secret
     return Place(f"postgresql://{where}", conninfo=f"postgresql://{where}" + (f"?{query.lstrip('&')}" if query else ""))
+
+
+def _hosts(netloc: str, options: dict[str, str]) -> list[str]:
+    """Every host that libpq may connect to: `user@one:5432,two` and the options `host` and `hostaddr`, which are lists too."""
+    named = [one.rsplit(":", 1)[0] if not one.endswith("]") else one for one in netloc.rpartition("@")[2].split(",")]
+    named += [one for key in ("host", "hostaddr") for one in options.get(key, "").split(",")]
+    return [unquote(one) for one in named if one] or [os.environ.get("PGHOST", ""), os.environ.get("PGHOSTADDR", "")]
 
 
 def is_local(host: str) -> bool:

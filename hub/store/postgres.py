@@ -99,6 +99,15 @@ def set_up(connection: Connection[Any]) -> None:
     connection.adapters.register_dumper(int, AnyInt)
 
 
+def sample(connection: Connection[Any], clock: SharedClock) -> None:
+    """Read the server's time a few times; the quickest answer counts."""
+    for _ in range(3):
+        before = ticks_us()
+        row = connection.execute("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint").fetchone()
+        assert row is not None
+        clock.sample(before, row[0], ticks_us())
+
+
 def unavailable(error: BaseException) -> StoreUnavailable | None:
     """The error as StoreUnavailable when the server or the way to it failed, None when it is the function's own."""
     if isinstance(error, StoreUnavailable):
@@ -268,7 +277,7 @@ class PostgresStore:
         self.broken: StoreUnavailable | None = None
         try:
             with connect(conninfo) as connection:
-                self._read_clock(connection)
+                sample(connection, self.clock)
                 last = max(connection.execute(f"SELECT coalesce(max(id), 0) FROM {one}").fetchone()[0] for one in _NUMBERED)  # type: ignore[index]  # noqa: S608
         except psycopg.Error as error:
             raise unavailable(error) or StoreUnavailable("the database cannot be opened") from None
@@ -419,14 +428,7 @@ class PostgresStore:
         return result
 
     def _ask_clock(self) -> None:
-        self._read_clock(self._line().open()[0])
-
-    def _read_clock(self, connection: Connection[Any]) -> None:
-        for _ in range(3):
-            before = ticks_us()
-            row = connection.execute("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint").fetchone()
-            assert row is not None
-            self.clock.sample(before, row[0], ticks_us())
+        sample(self._line().open()[0], self.clock)
 
     # ---- trouble -----------------------------------------------------------------------------------------------------
 
@@ -486,10 +488,11 @@ class PostgresShortStore:
     """Writes and reads of one command beside running hubs."""
 
     def __init__(self, conninfo: str, blobs: Blobs, *, read_only: bool = False) -> None:
-        self._blobs = blobs
-        self._uids = UidMaker(lambda: time.time_ns() // 1_000_000, edge=31)
+        self._blobs, self._clock = blobs, SharedClock()
+        self._uids = UidMaker(lambda: self._clock.now_us() // 1000, edge=31)
         try:
             self._connection = connect(conninfo, *(["SET default_transaction_read_only = on"] if read_only else []))
+            sample(self._connection, self._clock)
         except psycopg.Error as error:
             raise unavailable(error) or StoreUnavailable("the database cannot be opened") from None
 
@@ -497,23 +500,32 @@ class PostgresShortStore:
         return self._uids.next()
 
     def now_us(self) -> int:
-        return time.time_ns() // 1000
+        return self._clock.now_us()
 
     def write(self, job: Callable[[Transaction], T]) -> T:
-        """Run `job` in its own transaction.
+        """Run `job` in its own transaction; again when another process was first.
 
         Raises:
             StoreUnavailable: the database does not take writes.
         """
+        for left in range(TRIES - 1, -1, -1):
+            try:
+                return self._once(job)
+            except psycopg.Error as error:
+                if left and error.sqlstate in _AGAIN:
+                    time.sleep(0.002 * (TRIES - left))
+                    continue
+                raise unavailable(error) or StoreUnavailable(f"the database refused ({error.sqlstate})") from None
+        raise AssertionError("unreachable")
+
+    def _once(self, job: Callable[[Transaction], T]) -> T:
         try:
             with self._connection.pipeline():
                 self._connection.execute("BEGIN")
                 result = job(PostgresTransaction(self._connection, self._blobs))
                 self._connection.execute("COMMIT")
-        except BaseException as error:
+        except BaseException:
             self._roll_back()
-            if isinstance(error, psycopg.Error):
-                raise unavailable(error) or StoreUnavailable(f"the database refused ({error.sqlstate})") from None
             raise
         return result
 

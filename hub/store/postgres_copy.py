@@ -37,13 +37,8 @@ class PostgresSide:
     def living(self) -> int:
         return int(self._one("SELECT count(*) FROM member WHERE lease_until >= extract(epoch FROM clock_timestamp()) * 1000000"))
 
-    def in_disorder(self) -> int:
-        return int(
-            self._one(
-                "SELECT count(*) FROM (SELECT id, lag(id) OVER (ORDER BY arrival) AS before FROM message "
-                "WHERE state = 'RECEIVED') AS waiting WHERE before > id"
-            )
-        )
+    def unrouted(self) -> int:
+        return int(self._one("SELECT count(*) FROM message WHERE state = 'RECEIVED'"))
 
     def count(self, table: str) -> int:
         return int(self._one(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table))))

@@ -25,8 +25,8 @@ class SqliteSide:
     def living(self) -> int:
         return 0
 
-    def in_disorder(self) -> int:
-        return 0
+    def unrouted(self) -> int:
+        return int(self._connection.execute("SELECT count(*) FROM message WHERE state = 'RECEIVED'").fetchone()[0])
 
     def count(self, table: str) -> int:
         return int(self._connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608 - a name of our schema

@@ -90,6 +90,7 @@ def _connection(place: Place) -> Iterator[Any]:
 
     if place.path is None:
         import psycopg
+        from sqlalchemy.exc import DBAPIError
 
         from hub.store.postgres import unavailable
 
