@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,8 @@ ROOT = Path(__file__).resolve().parents[2]
 LEASE_S = 3.0
 ROUTES = {"his": ("record", "near", "far", "bad"), "api": ("record", "near")}
 FENCED = "member.buried"
+OUTAGE = "store.unavailable"  # the one event of level error that faults may cause
+ONLY_ONE = 100_000  # number of the first connection that speaks of one patient
 AWAY_S = 60.0  # the longest that PostgreSQL may be away
 AWAY = "the database "  # how a process says that it cannot start without it
 STALLED_S = 40.0  # without any change: it will not settle any more
@@ -168,7 +171,7 @@ class Cluster:
         self.figures: dict[str, list[float]] = {}
         self.receivers = {
             "near": Receiver(),
-            "far": Receiver(delay_s=0.25),
+            "far": Receiver(delay_s=0.1),
             "bad": Receiver(sometimes(random.Random(self.seed), drop=0.005, ar=0.02)),
         }
         self.port = free_port()
@@ -323,11 +326,13 @@ class Cluster:
         return sum(event["event"] == FENCED for node in self.nodes for event in node.events())
 
     def remarks(self) -> list[str]:
-        """What the logs should not hold: lines that are no events, values of patients."""
+        """What the logs should not hold: errors, lines that are no events, values of patients."""
         found = []
         for node in self.nodes:
             said = [line for line in node.unstructured() if not line.startswith(AWAY)]
             found += [f"{node.name} said: {line[:300]}" for line in said[:5]]
+            errors = Counter(event["event"] for event in node.events() if event["level"] == "error" and event["event"] != OUTAGE)
+            found += [f"{node.name} says {n} times {name}" for name, n in errors.items()]
             text = node.log.read_text(errors="replace")
             if any(mark in text for run in self.runs for mark in (f"{run}P", f"{run}V")) or "ESSAI" in text:
                 found.append(f"{node.name}: the log holds a value of a patient")
@@ -336,13 +341,15 @@ class Cluster:
     # ---- traffic -------------------------------------------------------------------------------------------------
 
     def send(self, run: str, seconds: float) -> asyncio.Task[None]:
-        """Start the senders: half of them over one message at a time, the others over several; one of them over HTTP."""
+        """Start the senders: half of them with one message at a time, the others with several; one of them over HTTP."""
         size, fresh = self.size, []
         every_s = size.lines / size.rate
         self.runs.append(run)
         for n in range(size.lines):
             connection = 50 * self.stories + n  # so that no two stories speak of the same patient
-            traffic = Traffic("mix" if n % 3 == 2 else "adt", run, size.patients)
+            traffic = Traffic(
+                "mix" if n % 3 == 2 else "adt", run, 1 if n % 4 == 1 else size.patients
+            )  # some speak of one patient
             rest = (int(seconds / every_s), every_s)
             if n == 0 and self.token:
                 line: Line = WebLine(traffic, connection, *rest, 0, "api", seed=self.seed, token=self.token)
