@@ -124,7 +124,7 @@ class Hub:
         if self.installation.configuration.bell.url:
             self.bell = await self._bell_across(section.name)
         few = {name: spec.workers for name, spec in self.installation.graph.destinations.items() if spec.workers}
-        self.member = Member(self.store, self.role, version=VERSION, lease_s=section.lease_s, few=few)
+        self.member = Member(self.store, self.bell, self.role, version=VERSION, lease_s=section.lease_s, few=few)
         await self.member.start()
         if "worker" in self._parts:
             await self.store.write(self._block_unconfigured)

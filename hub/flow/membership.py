@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from hub.bell.port import Bell
 from hub.flow.shards import JOB, SHARDS, job_of
 from hub.ledger import leases, members
 from hub.ledger.members import Joining
@@ -24,6 +25,7 @@ from hub.store.clock import ticks_us
 
 ROUTERS = ("worker", "all")
 DELIVER = "deliver/"  # prefix of the leases on a destination's places
+BELL = "member"  # rings when what somebody owned is free
 ORPHANS_EVERY = 5  # beats between two looks for lanes that nobody owns though they say so
 
 
@@ -87,9 +89,9 @@ class Member:
     """
 
     def __init__(
-        self, store: Store, role: str, *, version: str, lease_s: float = 3.0, few: Mapping[str, int] | None = None
+        self, store: Store, bell: Bell, role: str, *, version: str, lease_s: float = 3.0, few: Mapping[str, int] | None = None
     ) -> None:
-        self._store, self._role, self._version = store, role, version
+        self._store, self._bell, self._role, self._version = store, bell, role, version
         self._few, self._served = dict(few or {}), frozenset[str]()
         self._lease_us = int(lease_s * 1e6)
         self._beat_s = lease_s / 3
@@ -132,7 +134,7 @@ class Member:
 
     async def run(self) -> None:
         while not self._stopping:
-            await asyncio.sleep(self._beat_s)
+            await self._bell.wait(BELL, self._beat_s)
             try:
                 await self._beat()
             except StoreUnavailable as error:
@@ -147,6 +149,7 @@ class Member:
         self._stopping, self.shards = True, ()
         try:
             await self._store.write(lambda tx: members.leave(tx, self.owner))
+            self._bell.ring(BELL)  # others take over at once
         except StoreUnavailable as error:
             log.event("member.not_left", level="warning", reason=error.code)
 
@@ -178,6 +181,7 @@ class Member:
         self._routers = found.routers
         if found.buried:
             log.event("member.buried_others", level="warning", count=found.buried)
+            self._bell.ring(BELL)
         if self._role in ROUTERS:
             gained = set(found.mine) - set(self.shards or ()) or found.served - self._served
             self.shards, self.leaving, self._served = found.mine, found.surplus, found.served
