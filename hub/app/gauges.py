@@ -45,6 +45,10 @@ class _Ledger:
             lanes.add_metric([kind], n)
         yield age
         yield lanes
+        members = GaugeMetricFamily("vaguemestre_members", "Processes that share the store, by role", labels=["role"])
+        for role, n in self._counts.get("members", {}).items():
+            members.add_metric([role], n)
+        yield members
         yield CounterMetricFamily("vaguemestre_commits", "Commits of the writer", value=self._times.groups)
         yield CounterMetricFamily("vaguemestre_commit_seconds", "Time inside COMMIT", value=self._times.seconds)
         yield CounterMetricFamily("vaguemestre_committed_items", "Pieces of work committed", value=self._times.items)

@@ -261,7 +261,8 @@ def _lane(row: tuple[Any, ...]) -> Json:
 
 
 def counts(tx: Transaction) -> Json:
-    """Unfinished messages by state, open deliveries by destination and state, age of the oldest lane: for pages and metrics.
+    """Unfinished messages by state, open deliveries by destination and state, age of the oldest lane, processes by role: for
+    pages and metrics.
 
     Reads only the small indexes of what is not finished, never all messages.
     """
@@ -278,4 +279,5 @@ def counts(tx: Transaction) -> Json:
             {"destination": destination, "count": n, "oldest_at": instant((head >> 16) * 1000), "blocked": int(blocked or 0)}
             for destination, n, head, blocked in lanes
         ],
+        "members": dict(tx.rows("SELECT role, count(*) FROM member GROUP BY role")),
     }
