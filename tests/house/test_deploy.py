@@ -400,6 +400,7 @@ def metrics() -> dict[str, set[str]]:
         "messages": {"RECEIVED": 1},
         "deliveries": [{"destination": "x", "state": "QUEUED", "count": 1}],
         "lanes": [{"destination": "x", "count": 1, "oldest_at": "2026-11-24T08:00:00+00:00"}],
+        "members": {"edge": 1},
     }
     for family in text_string_to_metric_families(render(counts, CommitTimes()).decode()):
         for sample in family.samples:
