@@ -1,4 +1,4 @@
-"""F15: a soak at 300 messages a second with searches: memory, file handles, waiting times stay flat, what is queued leaves no trace.
+"""F15: a soak at 300 messages a second with searches: memory, file handles and waiting times stay flat, dead rows are cleaned.
 
 Full numbers only.
 """
@@ -31,7 +31,7 @@ CLEANED_WITHIN_S = 180  # the server looks once a minute
 
 @dataclass
 class Sample:
-    """One look at the hub. `queue_kb`: the write-ahead log of SQLite; on PostgreSQL what the rows that live for seconds occupy."""
+    """One look at the hub. `queue_kb`: the write-ahead log of SQLite; on PostgreSQL what rows that live for seconds occupy."""
 
     at: float
     rss_kb: int
