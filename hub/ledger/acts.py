@@ -119,6 +119,8 @@ def retry(tx: Transaction, delivery_id: int, now: int) -> str:
     tx.run("UPDATE delivery SET state = ?, first_try_at = NULL, updated_at = ? WHERE id = ?", after.value, now, delivery_id)
     if state not in OPEN_DELIVERIES:
         message, open_n, failed_n = message_state(tx, message_id)
+        if (message, MessageEvent.REOPEN) not in MESSAGE_STATES:
+            raise NotPossible(f"a delivery of a message in state {message.value} cannot be retried")
         reopened = advance(MESSAGE_STATES, message, MessageEvent.REOPEN)
         tx.run(
             "UPDATE message SET state = ?, open_n = ?, failed_n = ? WHERE id = ?",

@@ -142,13 +142,16 @@ class _Line:
         self._connection: Connection[Any] | None = None
         self._tx: PostgresTransaction | None = None
         self._backend: tuple[int, Any] = (0, None)
+        self._lost_early = False  # the connection of the last transaction was lost, and its COMMIT was never sent
 
     def run(self, job: Callable[[Transaction], T]) -> T:
-        """`job` in a transaction; run again when another process was first."""
+        """`job` in a transaction; run again when another process was first, or the connection turns out to be lost."""
         for left in range(TRIES - 1, -1, -1):
             try:
                 return self._once(job)
             except psycopg.Error as error:
+                if self._lost_early and left == TRIES - 1:
+                    continue
                 if error.sqlstate not in _AGAIN:
                     raise
                 self._store.conflicts += 1
@@ -160,16 +163,19 @@ class _Line:
         raise AssertionError("unreachable")
 
     def _once(self, job: Callable[[Transaction], T]) -> T:
+        self._lost_early = False
         connection, tx = self.open()
+        committing = False
         try:
             with connection.pipeline():
                 connection.execute("BEGIN")
                 result = job(tx)
                 self._store.blobs.sync_folders()
-                began = time.perf_counter()
+                began, committing = time.perf_counter(), True
                 connection.execute("COMMIT")
         except BaseException:
             self._undo(connection)
+            self._lost_early = self._connection is None and not committing
             raise
         self._store.committed(time.perf_counter() - began)
         return result
@@ -404,12 +410,18 @@ class PostgresStore:
         return [self.batch(job, [item])[0] for item in items]
 
     def _read(self, job: Callable[[Transaction], T]) -> T:
-        try:
-            return self._with_reader(lambda connection: self._read_with(connection, job))
-        except psycopg.errors.QueryCanceled:
-            raise ReadTooLong(f"a read took longer than {READ_LIMIT_S:.0f} s") from None
-        except (psycopg.Error, PoolTimeout) as error:
-            raise unavailable(error) or without_values(error) from None
+        for left in range(READERS, -1, -1):
+            try:
+                return self._with_reader(lambda connection: self._read_with(connection, job))
+            except psycopg.errors.QueryCanceled:
+                raise ReadTooLong(f"a read took longer than {READ_LIMIT_S:.0f} s") from None
+            except (psycopg.Error, PoolTimeout) as error:
+                why = unavailable(error)
+                if why is None:
+                    raise without_values(error) from None
+                if isinstance(error, PoolTimeout) or not left:
+                    raise why from None
+        raise AssertionError("unreachable")
 
     def _with_reader(self, use: Callable[[Connection[Any]], T]) -> T:
         with self._pool.connection() as connection:

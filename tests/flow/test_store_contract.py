@@ -583,6 +583,21 @@ def test_a_server_that_is_gone_is_unavailable_and_back_when_it_is_back(own_serve
     asyncio.run(run())
 
 
+def test_a_connection_that_was_ended_meanwhile_costs_nobody_an_error(shared, opened):
+    async def run():
+        async with opened(shared) as store:
+            for n in range(5):
+                await asyncio.gather(*(store.write(lambda tx: tx.row("SELECT 1")) for _ in range(12)))
+                await store.write(lambda tx: tx.end_sessions([store.session]))
+                found = await asyncio.gather(
+                    *(store.write(lambda tx, k=k: put(tx, f"{n}/{k}") and tx.row("SELECT 1")) for k in range(12))
+                )
+                assert found == [(1,)] * 12
+            assert len(await jobs(store)) == 60
+
+    asyncio.run(run())
+
+
 async def _until_works(call: Callable):
     until = time.monotonic() + 60
     while True:
