@@ -114,6 +114,10 @@ class Cluster:
         assert found is not None
         return found
 
+    def wal(self) -> int:
+        """Bytes that PostgreSQL has written to its log so far."""
+        return int(self.row("SELECT pg_current_wal_lsn() - '0/0'")[0])
+
     def settled(self, but: str = "", timeout_s: float = 900.0) -> float:
         """Seconds until nothing waits, but for messages of the source `but`."""
         began = time.perf_counter()
@@ -207,11 +211,11 @@ def _end_to_end(source: str, *, workers: int = 0, n: int = 12_000, patients: int
         c.settled()
         with sink(c.ports["out"], n) as result:
             time.sleep(1.5)  # the breakers find the receiver
-            began, before = time.perf_counter(), c.cpu_s()
+            began, before, wal = time.perf_counter(), c.cpu_s(), c.wal()
             got = load(c.ports[source], connections, n, "--patients", str(patients))
             c.settled()
             seconds = time.perf_counter() - began
-        cpu = _per_message(before, c.cpu_s(), n)
+        cpu, wal = _per_message(before, c.cpu_s(), n), (c.wal() - wal) // n
         size = c.row(f"SELECT pg_database_size(current_database()) / {n + 1_600}")[0]
     return {
         "end to end per s": round(n / seconds),
@@ -221,6 +225,7 @@ def _end_to_end(source: str, *, workers: int = 0, n: int = 12_000, patients: int
         "inversions": len(result[0].get("inversions", ())),
         "cpu ms a message": cpu,
         "database bytes a message": size,
+        "log bytes a message": wal,
     }
 
 
@@ -247,6 +252,23 @@ def record() -> Report:
             "acks": {k: got[k] for k in ("per_s", "p50_ms", "p99_ms")},
             "messages in the record per s": round(n / seconds),
             "cpu ms a message": _per_message(before, c.cpu_s(), n),
+        }
+
+
+def documents() -> Report:
+    """CDA of 130 KB in an MDM, header read, into the record."""
+    with cluster() as c:
+        load(c.ports["record"], 8, 160, "--kind", "cda", "--size", "72000")
+        c.settled()
+        began, before, wal, n = time.perf_counter(), c.cpu_s(), c.wal(), 1_600
+        got = load(c.ports["record"], 8, n, "--kind", "cda", "--size", "72000")
+        c.settled()
+        seconds = time.perf_counter() - began
+        return {
+            "acks": {k: got[k] for k in ("per_s", "p50_ms", "p99_ms")},
+            "in the record per s": round(n / seconds),
+            "cpu ms a document": _per_message(before, c.cpu_s(), n),
+            "log bytes a document": (c.wal() - wal) // n,
         }
 
 
@@ -344,7 +366,8 @@ def search() -> Report:
 
 
 ALL: dict[str, Callable[[], Report]] = {
-    f.__name__: f for f in (acks, through, record, both, workers, many_patients, hot_patient, dead_destination, failover, search)
+    f.__name__: f
+    for f in (acks, through, record, both, documents, workers, many_patients, hot_patient, dead_destination, failover, search)
 }
 
 
