@@ -292,7 +292,7 @@ class _Watch:
         until = time.monotonic() + 30
         while not self.migrating():
             assert self.place.process.poll() is None and time.monotonic() < until, self.place.log.read_text()[-2000:]
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0.004)
 
     async def over(self) -> None:
         """Committed, or given up: a server takes a moment to see that its client is gone."""
