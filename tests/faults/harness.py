@@ -104,10 +104,10 @@ class Place:
         self._all.append(process)
         return process
 
-    async def start(self, *, ready: bool = False, wait_s: float = 15.0, **environment: str) -> None:
+    async def start(self, *, ready: bool = False, role: str = "all", wait_s: float = 15.0, **environment: str) -> None:
         """Start and wait until it listens for messages, or until the web answers too."""
         seen = len(self.events())
-        self.process = self.spawn(**environment)
+        self.process = self.spawn("run", "--role", role, **environment)
         wanted = "hub.ready" if ready else "hub.listening"
         until = time.monotonic() + wait_s
         while not any(event["event"] == wanted for event in self.events()[seen:]):

@@ -37,6 +37,7 @@ class Sample:
     rss_kb: int
     handles: int
     queue_kb: int
+    behind: int  # messages that are not done yet
     dead_rows: int = 0
     server_kb: int = 0  # memory of the hub's sessions on the server
 
@@ -103,7 +104,7 @@ def test_f15_soak(place, engine):
             samples.append(_look(place, time.monotonic() - began))
         await sending
         assert len(journal.acked) == messages * 8
-        await place.settled(60)
+        await place.settled(600)
         warm = [sample for sample in samples if sample.at > samples[-1].at * WARM_UP]
         early = [sample for sample in samples if sample.at <= samples[-1].at * WARM_UP]
         slope_mb_h = _slope([(sample.at, sample.rss_kb / 1024) for sample in warm]) * 3600
@@ -128,6 +129,7 @@ def test_f15_soak(place, engine):
             p99_first_ms=round(p99_first * 1e3, 1),
             p99_last_ms=round(p99_last * 1e3, 1),
             queue_max_mb=f"{early_queue_mb:.1f} then {queue_mb:.1f}",
+            behind=f"{max(sample.behind for sample in early)} then {max(sample.behind for sample in warm)}",
             dead_rows_max=max(sample.dead_rows for sample in samples),
             slowest_page_ms=round(slowest_page * 1e3),
             kb_per_message=round(_size_kb(place) / len(journal.acked), 1),
@@ -147,11 +149,12 @@ def test_f15_soak(place, engine):
 
 def _look(place: Place, at: float) -> Sample:
     handles = len(os.listdir(f"/proc/{place.process.pid}/fd"))
+    behind = place.value("SELECT count(*) FROM message WHERE state <> 'DONE' AND state IN ('RECEIVED', 'ROUTED')")
     if not place.url:
         wal = place.database.with_name("vaguemestre.db-wal").stat().st_size
-        return Sample(at, place.rss_kb(), handles, wal // 1024)
+        return Sample(at, place.rss_kb(), handles, wal // 1024, behind)
     sessions = sum(_anonymous_kb(pid) for (pid,) in place.rows(_SESSIONS))
-    return Sample(at, place.rss_kb(), handles, place.value(_QUEUE), place.value(_DEAD), sessions)
+    return Sample(at, place.rss_kb(), handles, place.value(_QUEUE), behind, place.value(_DEAD), sessions)
 
 
 def _anonymous_kb(pid: int) -> int:
