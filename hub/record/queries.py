@@ -140,7 +140,7 @@ def _cursor(after: str) -> tuple[str, int]:
     if not after:
         return "", _LAST
     date, tilde, number = after.rpartition("~")
-    if not tilde or not (number.isascii() and number.isdigit() and len(number) < 20) or len(date) > 20:
+    if not tilde or not (number.isascii() and number.isdigit() and len(number) < 20) or len(date) > 20 or "\0" in date:
         raise SearchRefused("after")
     return date, min(int(number), _LAST)
 

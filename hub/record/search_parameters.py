@@ -51,7 +51,7 @@ def known_types() -> frozenset[str]:
 
 def _alternatives(name: str, value: str) -> list[str]:
     found = [one for one in _COMMA.split(value) if one]
-    if not found or len(found) > MAX_ALTERNATIVES:
+    if not found or len(found) > MAX_ALTERNATIVES or "\0" in value:
         raise SearchRefused(name)
     return found
 

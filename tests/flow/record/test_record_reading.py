@@ -244,6 +244,8 @@ def test_unknown_parameters_are_reported_and_restrict_nothing(desk: Desk) -> Non
         ("Patient", "birthdate", "1979"[:3]),
         ("Encounter", "patient", "Group/1"),
         ("Patient", "identifier", ",,,"),
+        ("Patient", "identifier", "a|\0"),
+        ("Encounter", "status", "a\0"),
         ("Patient", "_id", ",".join(["x"] * 51)),
         ("Provenance", "status", "x"),
         ("Observation", "code", "x"),
