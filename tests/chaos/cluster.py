@@ -171,7 +171,7 @@ class Cluster:
         self.figures: dict[str, list[float]] = {}
         self.receivers = {
             "near": Receiver(),
-            "far": Receiver(delay_s=0.1),
+            "far": Receiver(delay_s=0.05),
             "bad": Receiver(sometimes(random.Random(self.seed), drop=0.005, ar=0.02)),
         }
         self.port = free_port()
@@ -298,6 +298,10 @@ class Cluster:
             await node.proxy.stop()
         for receiver in self.receivers.values():
             await receiver.stop()
+        if self.url:
+            await asyncio.to_thread(self.postgres.start)
+            await asyncio.to_thread(self.postgres.drop_database, self.url)  # recovery looks at every file there is
+            self.url = ""
 
     # ---- troubles ------------------------------------------------------------------------------------------------
 
@@ -347,9 +351,10 @@ class Cluster:
         self.runs.append(run)
         for n in range(size.lines):
             connection = 50 * self.stories + n  # so that no two stories speak of the same patient
-            traffic = Traffic(
-                "mix" if n % 3 == 2 else "adt", run, 1 if n % 4 == 1 else size.patients
-            )  # some speak of one patient
+            patients = size.patients
+            if n % 4 == 1:  # speaks of one patient all the time, who is nobody of the others
+                patients, connection = 1, ONLY_ONE + connection
+            traffic = Traffic("mix" if n % 3 == 2 else "adt", run, patients)
             rest = (int(seconds / every_s), every_s)
             if n == 0 and self.token:
                 line: Line = WebLine(traffic, connection, *rest, 0, "api", seed=self.seed, token=self.token)

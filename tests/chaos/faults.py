@@ -12,9 +12,9 @@ from chaos_proxy import BLACKHOLE, RESET
 
 BEYOND_LEASE_S = LEASE_S + 1.5
 FAILOVER_WAIT_S = 30.0
-_OPEN_OF = (
-    "SELECT d.id FROM delivery d JOIN lane l ON l.key = d.lane JOIN member m ON m.owner = l.owner "
-    "WHERE m.pid = %s AND l.destination <> 'bad' AND d.state IN ('QUEUED', 'WAITING', 'SENDING', 'UNSURE')"
+_HEADS_OF = (  # of each lane that a process owns, the delivery whose turn it is
+    "SELECT min(d.id) FROM delivery d JOIN lane l ON l.key = d.lane JOIN member m ON m.owner = l.owner WHERE m.pid = %s "
+    "AND l.destination <> 'bad' AND d.state IN ('QUEUED', 'WAITING', 'SENDING', 'UNSURE') GROUP BY l.key"
 )
 _UNROUTED_OF = (
     "SELECT g.id FROM message g JOIN job_lease j ON j.job = 'route/' || g.shard JOIN member m ON m.owner = j.owner "
@@ -40,7 +40,7 @@ async def _kill_and_start(cluster: Cluster, rng: random.Random, node: Node) -> N
 
 
 async def kill_worker(cluster: Cluster, rng: random.Random) -> None:
-    """Kill one that is busy, measure how long what it had to do stands still; it comes back when the others have done that."""
+    """Kill one that is busy, measure how long its lanes stand still; it comes back when the others have gone on with them."""
     async with cluster.one(rng, "worker", "all") as node, cluster.trouble(f"kill_{node.role}", node.name):
         pid = node.process.pid
         await _until_busy(cluster, pid)
@@ -58,8 +58,8 @@ async def kill_worker(cluster: Cluster, rng: random.Random) -> None:
 
 
 async def _held(cluster: Cluster, pid: int) -> tuple[list[int], list[int]]:
-    """Open deliveries in the lanes of a process, and messages that it has to route."""
-    deliveries, messages = await cluster.rows(_OPEN_OF, pid), await cluster.rows(_UNROUTED_OF, pid)
+    """The heads of the lanes of a process, and messages that it has to route."""
+    deliveries, messages = await cluster.rows(_HEADS_OF, pid), await cluster.rows(_UNROUTED_OF, pid)
     return [row[0] for row in deliveries], [row[0] for row in messages]
 
 
@@ -86,10 +86,15 @@ async def kill_nats(cluster: Cluster, rng: random.Random) -> None:
 
 
 async def stop_postgres_immediate(cluster: Cluster, rng: random.Random) -> None:
-    async with cluster.database_lock, cluster.trouble("stop_postgres"):
-        await asyncio.to_thread(cluster.postgres.stop_immediate)
-        await asyncio.sleep(rng.uniform(0.1, 2.0))
-        await asyncio.to_thread(cluster.postgres.start)
+    """`pg_ctl -m immediate`, a pause, a start with recovery; then a while of work, so that there is something to recover."""
+    async with cluster.database_lock:
+        async with cluster.trouble("stop_postgres"):
+            stopped_at = time.monotonic()
+            await asyncio.to_thread(cluster.postgres.stop_immediate)
+            await asyncio.sleep(rng.uniform(0.1, 2.0))
+            await asyncio.to_thread(cluster.postgres.start)
+            cluster.figure("outage_s", time.monotonic() - stopped_at)
+        await asyncio.sleep(rng.uniform(0.2, 2.0))
 
 
 async def cut_worker_reset(cluster: Cluster, rng: random.Random) -> None:

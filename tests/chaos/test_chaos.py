@@ -10,6 +10,7 @@ import asyncio
 import os
 import random
 import shutil
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -134,7 +135,10 @@ def test_nats_never(stage):
 def test_clock_skew(stage):
     """An edge and a worker live an hour ahead, another worker an hour behind; one is killed or sleeps."""
     library = clock_library(stage.folder)
-    stage.build(prepare=skew(library))
+    cluster = stage.build(prepare=skew(library))
+    hours = {node.name: datetime.fromisoformat(node.events()[0]["timestamp"]) for node in cluster.nodes}
+    assert hours["worker-1"] - hours["web-1"] > timedelta(minutes=59)
+    assert hours["web-1"] - hours["worker-2"] > timedelta(minutes=59)
     stage.play("clock_skew", [[SINGLE["kill_worker"], SINGLE["pause_worker"], SINGLE["kill_edge"]]])
 
 
