@@ -7,7 +7,6 @@ process's own monotonic clock, from before the renewal was sent: who was stopped
 
 from __future__ import annotations
 
-import asyncio
 import os
 import secrets
 import socket

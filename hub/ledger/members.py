@@ -73,19 +73,26 @@ def leave(tx: Transaction, owner: str) -> None:
     _free(tx, [owner])
 
 
-def bury(tx: Transaction, *, now: int) -> list[str]:
+def bury(tx: Transaction, *, now: int, longest_s: float = 180.0) -> list[str]:
     """Take those who missed their lease from the list, and free what they owned; their names.
 
-    First their connections are ended: one that was stopped in the middle of a transaction would keep its locks.
+    A lease that would last longer than any (`longest_s`) was given before the server's clock was set back. First their
+    connections are ended: one that was stopped in the middle of a transaction would keep its locks.
     """
-    late = tx.rows("SELECT owner, session FROM member WHERE lease_until < ?", now)
+    ahead = now + int(longest_s * 1e6)
+    late = tx.rows("SELECT owner, session FROM member WHERE lease_until < ? OR lease_until > ?", now, ahead)
     if not late:
         return []
     tx.end_sessions([session for _, session in late])
     owners = [owner for owner, _ in late]
     gone = [
         owner
-        for (owner,) in tx.rows_in("DELETE FROM member WHERE lease_until < ? AND owner IN ({keys}) RETURNING owner", owners, now)
+        for (owner,) in tx.rows_in(
+            "DELETE FROM member WHERE (lease_until < ? OR lease_until > ?) AND owner IN ({keys}) RETURNING owner",
+            owners,
+            now,
+            ahead,
+        )
     ]
     if gone:
         _free(tx, gone)

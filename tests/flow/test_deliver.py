@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 
 import pytest
 
@@ -278,7 +279,7 @@ def another_takes_it(tx):
     tx.insert(
         "member",
         ("owner", "session", "edge", "role", "host", "pid", "version", "started_at", "seen_at", "lease_until"),
-        [("another", "elsewhere", 30, "worker", "elsewhere", 1, "0", 0, 0, 1 << 60)],
+        [("another", "elsewhere", 30, "worker", "elsewhere", 1, "0", 0, 0, time.time_ns() // 1000 + 60_000_000)],
     )
     tx.run("UPDATE lane SET owner = 'another', epoch = epoch + 1")
 
