@@ -47,7 +47,8 @@ _NUMBERED = ("message", "delivery", "patient", "identity_case", "resource", "bin
 _AGAIN = frozenset({"40001", "40P01", "23505", "55P03"})  # serialization, deadlock, unique, lock timeout
 # what a client that was paused or cut off holds must not stop the others; a network that swallows packets must show
 _SETTINGS = (
-    "SET synchronous_commit = on",
+    # a commit is on the server's disk before it is answered; a stricter setting, of a standby, stays
+    "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') IN ('off', 'local')",
     "SET lock_timeout = '2s'",
     "SET idle_in_transaction_session_timeout = '3s'",
     "SET statement_timeout = '60s'",
