@@ -40,7 +40,7 @@ bench: $(STAMP) ## measure speed and size beside a peer (several minutes; quiet 
 faults: $(STAMP) ## the fault tests with their full numbers (about an hour)
 	@VAGUEMESTRE_FAULTS=full $(BIN)/python -m pytest -q -s tests/faults --timeout=7200 $(ARGS)
 
-chaos: $(STAMP) ## break a cluster at random and check its whole history (about fifteen minutes)
+chaos: $(STAMP) ## break a cluster at random and check its whole history (about twenty minutes)
 	@VAGUEMESTRE_CHAOS=full $(BIN)/python -m pytest -q -s tests/chaos --timeout=7200 $(ARGS)
 
 docs: ## where the documentation is

@@ -36,7 +36,7 @@ FENCED = "member.buried"
 OUTAGE = "store.unavailable"  # the one event of level error that faults may cause
 ONLY_ONE = 100_000  # number of the first connection that speaks of one patient
 AWAY_S = 60.0  # the longest that PostgreSQL may be away
-AWAY = "the database "  # how a process says that it cannot start without it
+SAID = ("the database ", "WARNING ")  # that it cannot start without it; what a library warns of, a job that is late
 STALLED_S = 40.0  # without any change: it will not settle any more
 _SENDING = "ack_timeout_s = 10\n[destination.retry]\nbase_s = 0.1\ncap_s = 1\nprobe_s = 0.2"
 _END = {
@@ -249,7 +249,7 @@ class Cluster:
     def of(self, *roles: str) -> list[Node]:
         return [node for node in self.nodes if node.role in roles]
 
-    async def ready(self, node: Node, timeout_s: float = 60.0) -> None:
+    async def ready(self, node: Node, timeout_s: float = 180.0) -> None:
         """Wait until it is ready; started again when it ended by itself, as its supervisor would.
 
         Raises:
@@ -333,7 +333,7 @@ class Cluster:
         """What the logs should not hold: errors, lines that are no events, values of patients."""
         found = []
         for node in self.nodes:
-            said = [line for line in node.unstructured() if not line.startswith(AWAY)]
+            said = [line for line in node.unstructured() if not line.startswith(SAID)]
             found += [f"{node.name} said: {line[:300]}" for line in said[:5]]
             errors = Counter(event["event"] for event in node.events() if event["level"] == "error" and event["event"] != OUTAGE)
             found += [f"{node.name} says {n} times {name}" for name, n in errors.items()]

@@ -161,4 +161,4 @@ async def receiver_down(cluster: Cluster, rng: random.Random) -> None:
 
 async def nothing(cluster: Cluster, rng: random.Random) -> None:
     """Traffic without a fault."""
-    await asyncio.sleep(rng.uniform(0.1, 0.5))
+    await asyncio.sleep(rng.uniform(0.5, 4.0))

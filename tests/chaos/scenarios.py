@@ -228,8 +228,8 @@ SINGLE: dict[str, Fault] = {
     "restart": faults.restart,
     "receiver_down": faults.receiver_down,
 }
+SERVERS = [faults.kill_nats, faults.stop_postgres_immediate, *[faults.nothing] * 2]
 PROCESSES = [fault for name, fault in SINGLE.items() if name not in ("nothing", "kill_nats", "stop_postgres_immediate")]
-SERVERS = [faults.kill_nats, faults.stop_postgres_immediate, faults.nothing, faults.nothing]
 
 
 async def random_mix(cluster: Cluster, seconds: float) -> Outcome:
