@@ -21,6 +21,12 @@ from hub.record.apply import apply
 from hub.store import Store, Transaction
 
 
+class NotOurs(HubError):
+    """The lease ended before anything was sent."""
+
+    code = "NotOurs"
+
+
 @dataclass(frozen=True, slots=True)
 class Cargo:
     """What came back from one carried delivery."""
@@ -72,7 +78,7 @@ class ApplicationCarrier:
         self._registry, self._workshop = registry, workshop
         self.in_flight = destination.in_flight
 
-    async def carry(self, head: Head) -> Cargo:
+    async def carry(self, head: Head, may_send: Callable[[], bool]) -> Cargo:
         message = await self._messages.of(head)
         body = message.raw
         if head.mapping:
@@ -81,6 +87,8 @@ class ApplicationCarrier:
             body = await self._workshop.do(Task("rewrite", head.mapping, body, self._messages.site(head.source)))
         if self._spec.line_ends == "cr":
             body = with_cr(body)
+        if not may_send():
+            raise NotOurs("the lease ended before anything was sent")
         return Cargo(await self._destination.send(body, delivery_id=head.id, control_id=head.control_id))
 
     async def probe(self) -> None:
@@ -95,7 +103,8 @@ class RecordCarrier:
     def __init__(self, messages: KeptMessages, registry: Registry, workshop: Workshop, store: Store) -> None:
         self._messages, self._registry, self._workshop, self._store = messages, registry, workshop, store
 
-    async def carry(self, head: Head) -> Cargo:
+    async def carry(self, head: Head, _may_send: Callable[[], bool]) -> Cargo:
+        """What it changes is fenced by the mark, in the same transaction."""
         message = await self._messages.of(head)
         structure = self._registry.find(message)
         if structure is None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
 from hub.bell.port import Bell
+from hub.flow.carry import NotOurs
 from hub.flow.file_plans import Grant
 from hub.flow.graph import DestinationSpec
 from hub.flow.membership import Membership
@@ -42,12 +43,14 @@ class Carried(Protocol):
 class Carrier(Protocol):
     """Makes one delivery: sends it to a peer, or translates it for the record.
 
-    Raises: DeliveryFailed and its kinds, TranslationFailed, BlobDamaged.
+    `may_send` is asked last, before the first byte leaves.
+
+    Raises: DeliveryFailed and its kinds, TranslationFailed, BlobDamaged, NotOurs.
     """
 
     in_flight: int
 
-    async def carry(self, head: Head) -> Carried: ...
+    async def carry(self, head: Head, may_send: Callable[[], bool]) -> Carried: ...
     async def probe(self) -> None: ...
 
 
@@ -71,6 +74,7 @@ class Dispatcher:
         self._held = 0  # lanes owned: ready, in flight, or waiting for their mark
         self._due: list[tuple[str, int]] = []  # lanes whose pause is over by the monotonic clock, and that pause's end
         self._active = 0  # deliveries under way
+        self._life = 0  # how often the lease was lost: what was taken up before is not ours after
         self._doubtful: list[int] = []  # epochs under which lanes were perhaps taken
         self._more_waits = True  # the ledger may hold lanes that could be claimed
         self._tasks: set[asyncio.Task[None]] = set()
@@ -126,6 +130,7 @@ class Dispatcher:
 
     def lease_lost(self) -> None:
         """Others have our lanes: what was not sent is theirs to send."""
+        self._life += 1
         self._held -= len(self._ready)
         self._ready.clear()
         self._doubtful.clear()
@@ -226,7 +231,16 @@ class Dispatcher:
             self._aside(self._deliver(heapq.heappop(self._ready)[1]))
 
     async def _deliver(self, head: Head) -> None:
-        outcome = await self._attempt(head)
+        life = self._life
+        try:
+            outcome = await self._attempt(head, lambda: self._life == life and self._member.holds())
+        except NotOurs:  # nothing was sent: it waits for the lease, or is another's by now
+            self._active -= 1
+            if self._life == life:
+                heapq.heappush(self._ready, (head.id, head))
+            else:
+                self._held -= 1
+            return
         self._active -= 1
         crash_point("before-mark")
         self._meters.deliveries.labels(self.spec.name, outcome.event.value).inc()
@@ -238,10 +252,12 @@ class Dispatcher:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _attempt(self, head: Head) -> Outcome:
+    async def _attempt(self, head: Head, may_send: Callable[[], bool]) -> Outcome:
         started = self._store.now_us()
         try:
-            carried = await self._carrier.carry(head)
+            carried = await self._carrier.carry(head, may_send)
+        except NotOurs:
+            raise
         except (DeliveryFailed, TranslationFailed, BlobDamaged, StoreUnavailable, ReadTooLong) as error:
             return self._failed(head, error, started)
         except Exception as error:

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from hub.flow.carry import KeptMessages
 from hub.ledger import members
 
 pytestmark = pytest.mark.parametrize("store_of", ["postgres", "cluster"], indirect=True)
@@ -138,6 +139,36 @@ def test_who_was_buried_takes_a_new_name_and_sends_nothing_it_held(running, rece
             assert list(dict.fromkeys(arrived)) == [f"C{n}" for n in range(6)]  # in order; what was under way may come twice
             assert len(arrived) <= 7
             assert await edge.row("SELECT count(*), max(version) FROM resource WHERE type = 'Encounter'") == (6, 1)
+        await peer.stop()
+
+    asyncio.run(main())
+
+
+def test_who_was_buried_while_it_read_a_message_does_not_send_it(running, receiver_class, make_adt, monkeypatch):
+    async def main():
+        peer = receiver_class()
+        await peer.start()
+        toml = through(peer.port)
+        reading, go_on, of = asyncio.Event(), asyncio.Event(), KeptMessages.of
+
+        async def slowly(self, head):
+            message = await of(self, head)
+            if not reading.is_set():
+                reading.set()
+                await go_on.wait()
+            return message
+
+        monkeypatch.setattr(KeptMessages, "of", slowly)
+        async with running(toml, role="worker") as one, running(toml, role="edge") as edge, edge.sender() as his:
+            await his.ask(make_adt("C0"))
+            await reading.wait()
+            before = one.hub.member.owner
+            await edge.hub.store.write(lambda tx: buried(tx, before))
+            await until(lambda: one.hub.member.owner != before, 10)
+            await edge.settled(1, 20)  # under its new name it took the lane again, and delivered
+            go_on.set()
+            await asyncio.sleep(0.3)
+            assert controls(peer) == ["C0"]
         await peer.stop()
 
     asyncio.run(main())
