@@ -132,7 +132,7 @@ def test_who_was_buried_takes_a_new_name_and_sends_nothing_it_held(running, rece
                 await his.ask(make_adt(f"C{n}", visit=f"V{n}"))
             await until(lambda: len(peer.got) == 1)
             before = one.hub.member.owner
-            await edge.hub.store.write(lambda tx: buried(tx, before))
+            await edge.hub.store.write(lambda tx: buried(tx, before, edge.hub.store.now_us()))
             await until(lambda: one.hub.member.owner != before, 10)
             await edge.settled(6, 20)
             arrived = controls(peer)
@@ -163,7 +163,7 @@ def test_who_was_buried_while_it_read_a_message_does_not_send_it(running, receiv
             await his.ask(make_adt("C0"))
             await reading.wait()
             before = one.hub.member.owner
-            await edge.hub.store.write(lambda tx: buried(tx, before))
+            await edge.hub.store.write(lambda tx: buried(tx, before, edge.hub.store.now_us()))
             await until(lambda: one.hub.member.owner != before, 10)
             await edge.settled(1, 20)  # under its new name it took the lane again, and delivered
             go_on.set()
@@ -200,10 +200,10 @@ def test_a_destination_that_takes_one_process_has_one_connection_at_a_time(runni
     asyncio.run(main())
 
 
-def buried(tx, owner):
+def buried(tx, owner, now):
     """As another member does when the lease ran out."""
     tx.run("UPDATE member SET lease_until = 1 WHERE owner = ?", owner)
-    assert members.bury(tx, now=2) == [owner]
+    assert members.bury(tx, now=now) == [owner]
 
 
 async def until(holds, timeout_s=5.0):
