@@ -23,8 +23,8 @@ from hub.ledger import audit
 from hub.store.blobs import BlobFolder
 from hub.store.place import open_for_command, place_of
 
-MESSAGES, LINES, RATE = full(5_000, 80), 6, full(200, 200)
-DOCUMENTS = full(300, 12)  # in files: larger than what the database takes
+MESSAGES, LINES, RATE = full(3_000, 80), 6, 200
+DOCUMENTS = full(180, 12)  # in files: larger than what the database takes
 OUT = "in_flight = 4\n[destination.retry]\nbase_s = 0.2\nprobe_s = 0.2"
 OPEN = "('QUEUED', 'WAITING', 'SENDING', 'UNSURE')"
 
@@ -62,6 +62,7 @@ def test_f20_backup_under_load(place, engine):
             reading.cancel()
             place.kill()
             sending.cancel()
+            await asyncio.sleep(1)  # until the destination has read what was sent to it
             repeats = await _go_on(instead, place, theirs, delivered)
         finally:
             for copy in copies:
