@@ -163,7 +163,7 @@ def test_who_was_buried_loses_everything_and_comes_back_under_another_name(proce
 
             def kill(tx):
                 tx.run("UPDATE member SET lease_until = 0 WHERE owner = ?", before)
-                members.bury(tx, now=1)
+                members.bury(tx, now=two.store.now_us())
 
             one.member._held_until = 0  # as after a pause: its lease is over for itself first, then for the others
             await two.store.write(kill)
