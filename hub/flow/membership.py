@@ -208,7 +208,7 @@ class Member:
         buried = len(members.bury(tx, now=now)) if bury else 0
         if buried or orphans:
             members.free_orphans(tx)
-        held = {int(job.removeprefix(JOB)): owner for job, owner in leases.held(tx, kind=JOB).items()}
+        held = {int(job.removeprefix(JOB)): owner for job, owner in leases.held(tx, kind=JOB, now=now).items()}
         routers = tuple(held.get(shard, "") for shard in range(SHARDS)) if self._role != "worker" else ()
         if self._role not in ROUTERS:
             return _Look(buried, routers=routers)
@@ -219,7 +219,7 @@ class Member:
         """Destinations of `few` that this process has a place at; a free place is taken."""
         served = set()
         for name, places in self._few.items():
-            held = leases.held(tx, kind=f"{DELIVER}{name}/")
+            held = leases.held(tx, kind=f"{DELIVER}{name}/", now=now)
             free = [job for n in range(places) if (job := f"{DELIVER}{name}/{n}") not in held]
             if self.owner in held.values() or (
                 free and leases.take(tx, free[:1], owner=self.owner, now=now, lease_until=now + self._lease_us)

@@ -24,6 +24,10 @@ def give_back(tx: Transaction, jobs: Sequence[str], *, owner: str) -> None:
         tx.run("DELETE FROM job_lease WHERE job = ? AND owner = ?", job, owner)
 
 
-def held(tx: Transaction, *, kind: str) -> dict[str, str]:
-    """Job → owner of all leases whose job begins with `kind`."""
-    return {job: owner for job, owner in tx.rows("SELECT job, owner FROM job_lease") if job.startswith(kind)}
+def held(tx: Transaction, *, kind: str, now: int = 0) -> dict[str, str]:
+    """Job → owner of all leases whose job begins with `kind` and that last at `now`.
+
+    A lease that ran out is nobody's, whatever its row says: one may be written by a process in the moment in which it leaves.
+    """
+    rows = tx.rows("SELECT job, owner FROM job_lease WHERE lease_until >= ?", now)
+    return {job: owner for job, owner in rows if job.startswith(kind)}

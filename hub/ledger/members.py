@@ -14,6 +14,7 @@ from hub.model.refusals import HubError
 from hub.store import Transaction
 
 EDGES = 31  # numbers 0 to 30; 31 is that of commands
+_TURN = "edge"  # in `job_position`: the number that was given last
 
 
 class ClusterFull(HubError):
@@ -55,8 +56,21 @@ def join(tx: Transaction, who: Joining, *, now: int, lease_until: int) -> int:
 
 
 def _free_edge(tx: Transaction) -> int | None:
+    """The next free number after the one that was given last: a number rests before it comes again, so that a process that
+    slept and still makes numbers under it meets nobody.
+    """
     taken = {edge for (edge,) in tx.rows("SELECT edge FROM member")}
-    return next((n for n in range(EDGES) if n not in taken), None)
+    row = tx.row("SELECT position FROM job_position WHERE job = ?", _TURN)
+    last = row[0] if row is not None else EDGES - 1
+    edge = next((n for step in range(1, EDGES + 1) if (n := (last + step) % EDGES) not in taken), None)
+    if edge is not None:
+        tx.insert(
+            "job_position",
+            ("job", "position"),
+            [(_TURN, edge)],
+            suffix="ON CONFLICT (job) DO UPDATE SET position = excluded.position",
+        )
+    return edge
 
 
 def renew(tx: Transaction, owner: str, *, now: int, lease_until: int) -> bool:

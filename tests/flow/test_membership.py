@@ -124,6 +124,23 @@ def test_shards_are_shared_among_one_two_and_three_and_taken_over_again(process)
     asyncio.run(run())
 
 
+def test_a_lease_that_was_written_in_the_moment_of_leaving_comes_to_its_end(process):
+    """Whose name is in no list cannot renew it: when it ran out, others take the shard."""
+
+    async def run():
+        async with process() as one:
+            await until(lambda: shared_out(one))
+
+            def late(tx):
+                tx.run("UPDATE job_lease SET owner = 'gone', lease_until = ? WHERE job = 'route/7'", one.store.now_us() + 2_000_000)
+
+            await one.store.write(late)
+            await until(lambda: 7 not in one.member.shards)
+            await until(lambda: shared_out(one))
+
+    asyncio.run(run())
+
+
 def test_what_a_dead_process_held_goes_to_the_others(process):
     async def run():
         async with process() as one, process() as two:
