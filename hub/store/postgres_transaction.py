@@ -94,7 +94,8 @@ class PostgresTransaction:
 
     def end_sessions(self, names: Sequence[str]) -> None:
         self._run(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = ANY($1) AND pid <> pg_backend_pid()",
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = ANY($1) "
+            "AND datname = current_database() AND pid <> pg_backend_pid()",  # a restored copy names the processes of the original
             (list(names),),
         )
 

@@ -135,9 +135,6 @@ async def _go_on(copy: Place, original: Place, theirs: Sink, delivered: list[str
     return len(repeated)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="sessions are ended by name in every database of the server, not only in that of the store"
-)
 @pytest.mark.parametrize("engine", ["postgres"])
 def test_f20_a_copy_that_still_names_the_processes_of_the_original(place, engine):
     """On the same server, with the rows of the processes in it: they are buried in the copy; the original keeps its sessions."""
