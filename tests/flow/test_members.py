@@ -63,7 +63,7 @@ def lane(tx, key: str, owner: str | None) -> None:
     tx.insert("lane", ("key", "destination", "head", "not_before", "owner", "epoch", "blocked_reason"), [row])
 
 
-def test_numbers_are_the_lowest_free_ones_and_run_out(opened):
+def test_numbers_run_out_and_those_of_the_dead_come_back(opened):
     async def run():
         async with opened() as store:
             numbers = await asyncio.gather(*(join(store, f"m{n}", until=100 + n) for n in range(EDGES)))
@@ -72,9 +72,21 @@ def test_numbers_are_the_lowest_free_ones_and_run_out(opened):
                 await join(store, "one more", now=50)
             gone = numbers[7]
             await store.write(lambda tx: members.leave(tx, "m7"))
-            assert await join(store, "another") == gone
+            assert await join(store, "another", until=500) == gone
             assert await store.read(lambda tx: members.count(tx, ["worker"])) == EDGES
             assert await join(store, "after the burial of m0", now=101, until=999) == numbers[0]
+
+    asyncio.run(run())
+
+
+def test_a_number_rests_before_it_is_given_again(opened):
+    async def run():
+        async with opened() as store:
+            given = []
+            for n in range(EDGES + 2):
+                given.append(await join(store, f"m{n}"))
+                await store.write(lambda tx, n=n: members.leave(tx, f"m{n}"))
+            assert given == [n % EDGES for n in range(EDGES + 2)]
 
     asyncio.run(run())
 
