@@ -123,6 +123,6 @@ def open_for_command(place: Place, blobs: Blobs, *, read_only: bool = False) -> 
         from hub.store.sqlite import ShortStore
 
         return ShortStore(place.path, blobs, read_only=read_only)
-    from hub.store.postgres import PostgresShortStore
+    from hub.store.postgres_short import PostgresShortStore
 
     return PostgresShortStore(place.conninfo, blobs, read_only=read_only)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import logging
 import random
 import secrets
 import threading
@@ -21,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
 
 import psycopg
-from psycopg import Connection, RawCursor
+from psycopg import Connection
 from psycopg.pq import TransactionStatus
 from psycopg_pool import ConnectionPool, PoolTimeout
 
@@ -29,110 +28,31 @@ from hub.model import log
 from hub.model.crash_points import crash_point
 from hub.model.uids import UidMaker
 from hub.store.blobs import Blobs, SyncFailed
-from hub.store.clock import SharedClock, ticks_us
+from hub.store.clock import SharedClock
 from hub.store.group import CommitTimes, Done, deliver_answers, new_future
-from hub.store.port import Bulk, Conflict, DuplicateKey, ReadTooLong, StatementRefused, StoreUnavailable, Transaction
-from hub.store.postgres_transaction import AnyInt, PostgresTransaction
+from hub.store.port import Bulk, Conflict, DuplicateKey, ReadTooLong, StoreUnavailable, Transaction
+from hub.store.postgres_connection import (
+    AGAIN,
+    ALWAYS,
+    READ_LIMIT_S,
+    READING,
+    TRIES,
+    WRITING,
+    connect,
+    sample,
+    set_up,
+    unavailable,
+    without_values,
+)
+from hub.store.postgres_transaction import PostgresTransaction
 
-logging.getLogger("psycopg").setLevel(logging.CRITICAL)  # what the server says can hold a row's values
 T = TypeVar("T")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 WRITERS, READERS = 3, 3
-READ_LIMIT_S = 5.0
-TRIES = 8  # of a function that met another process's change
 RECONNECT_S = 3.0
 _NUMBERED = ("message", "delivery", "patient", "identity_case", "resource", "binary_content", "audit", "token")  # by `next_id`
-_AGAIN = frozenset({"40001", "40P01", "23505", "55P03"})  # serialization, deadlock, unique, lock timeout
-# what a client that was paused or cut off holds must not stop the others; a network that swallows packets must show
-_SETTINGS = (
-    # a commit is on the server's disk before it is answered; a stricter setting, of a standby, stays
-    "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') IN ('off', 'local')",
-    "SET lock_timeout = '2s'",
-    "SET idle_in_transaction_session_timeout = '3s'",
-    "SET statement_timeout = '60s'",
-    # all that is written is found by key: plans that hold for a table of any size, made once
-    "SET enable_seqscan = off",
-    "SET enable_hashjoin = off",
-    "SET enable_mergejoin = off",
-    "SET plan_cache_mode = force_generic_plan",
-    "SET jit = off",
-)
-_READ_OPTIONS = " ".join(
-    f"-c {one}"
-    for one in (
-        "jit=off",
-        "enable_seqscan=off",  # lists are read through indexes, in their order, a page at a time
-        "random_page_cost=1.1",
-        f"statement_timeout={int(READ_LIMIT_S * 1000)}",
-        "idle_in_transaction_session_timeout=10000",
-    )
-)
-_KEEPALIVE: dict[str, Any] = {
-    "connect_timeout": 3,
-    "keepalives": 1,
-    "keepalives_idle": 2,
-    "keepalives_interval": 1,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 5000,
-}
-
-
-def connect(conninfo: str, *settings: str, name: str = "vaguemestre") -> Connection[Any]:
-    """A connection set up as every connection of ours is; `name` is what the server calls it.
-
-    Raises:
-        psycopg.Error: the server cannot be reached, or does not let us in.
-    """
-    connection = Connection.connect(
-        conninfo, autocommit=True, cursor_factory=RawCursor, prepare_threshold=0, application_name=name, **_KEEPALIVE
-    )
-    set_up(connection)
-    for setting in settings:
-        connection.execute(setting)
-    return connection
-
-
-def set_up(connection: Connection[Any]) -> None:
-    """How values travel: integers untyped, few prepared statements, none forgotten."""
-    connection.prepared_max = 1000
-    connection.adapters.register_dumper(int, AnyInt)
-
-
-def sample(connection: Connection[Any], clock: SharedClock) -> None:
-    """Read the server's time a few times; the quickest answer counts."""
-    for _ in range(3):
-        before = ticks_us()
-        row = connection.execute("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint").fetchone()
-        assert row is not None
-        clock.sample(before, row[0], ticks_us())
-
-
-def unavailable(error: BaseException) -> StoreUnavailable | None:
-    """The error as StoreUnavailable when the server or the way to it failed, None when it is the function's own."""
-    if isinstance(error, StoreUnavailable):
-        return error
-    if isinstance(error, OSError):
-        return StoreUnavailable(f"the data folder does not take writes ({errno.errorcode.get(error.errno or 0, 'OSError')})")
-    if isinstance(error, PoolTimeout | psycopg.InterfaceError):
-        return StoreUnavailable("the database cannot be reached")
-    if not isinstance(error, psycopg.Error):
-        return None
-    state = error.sqlstate or ""
-    if isinstance(error, psycopg.OperationalError) and not state:
-        return StoreUnavailable("the database cannot be reached")
-    if state[:2] in {"08", "53", "57", "58", "25", "XX"}:
-        return StoreUnavailable(f"the database does not take writes ({state})")
-    return None
-
-
-def without_values(error: Exception) -> Exception:
-    """An error of the server in words of ours, since its own quote the row; any other error as it is."""
-    if not isinstance(error, psycopg.Error):
-        return error
-    told = StatementRefused(f"{type(error).__name__} {error.sqlstate or ''}".strip())
-    return told.with_traceback(error.__traceback__)
 
 
 class _Line:
@@ -153,7 +73,7 @@ class _Line:
             except psycopg.Error as error:
                 if self._lost_early and left == TRIES - 1:
                     continue
-                if error.sqlstate not in _AGAIN:
+                if error.sqlstate not in AGAIN:
                     raise
                 self._store.conflicts += 1
                 if not left and error.sqlstate == "23505":
@@ -198,7 +118,7 @@ class _Line:
             self._store.doubt(self._backend)
             self._drop()
         if self._connection is None or self._tx is None:
-            self._connection = connect(self._store.conninfo, *_SETTINGS, name=self._store.session)
+            self._connection = connect(self._store.conninfo, *WRITING, name=self._store.session)
             row = self._connection.execute(
                 "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
             ).fetchone()
@@ -298,14 +218,7 @@ class PostgresStore:
             open=False,
             timeout=RECONNECT_S,
             reconnect_timeout=RECONNECT_S,  # then the next read tries at once; longer pauses would outlast the trouble
-            kwargs={
-                "autocommit": True,
-                "cursor_factory": RawCursor,
-                "prepare_threshold": 0,
-                "application_name": self.session,
-                "options": _READ_OPTIONS,
-                **_KEEPALIVE,
-            },
+            kwargs={**ALWAYS, "application_name": self.session, "options": READING},
             configure=set_up,
         )
 
@@ -495,65 +408,3 @@ class PostgresStore:
         """Tell callers on the event loop."""
         if self._loop is not None and answers and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(deliver_answers, answers)
-
-
-class PostgresShortStore:
-    """Writes and reads of one command beside running hubs."""
-
-    def __init__(self, conninfo: str, blobs: Blobs, *, read_only: bool = False) -> None:
-        self._blobs, self._clock = blobs, SharedClock()
-        self._uids = UidMaker(lambda: self._clock.now_us() // 1000, edge=31)
-        try:
-            self._connection = connect(conninfo, *(["SET default_transaction_read_only = on"] if read_only else []))
-            sample(self._connection, self._clock)
-        except psycopg.Error as error:
-            raise unavailable(error) or StoreUnavailable("the database cannot be opened") from None
-
-    def next_id(self) -> int:
-        return self._uids.next()
-
-    def now_us(self) -> int:
-        return self._clock.now_us()
-
-    def write(self, job: Callable[[Transaction], T]) -> T:
-        """Run `job` in its own transaction; again when another process was first.
-
-        Raises:
-            StoreUnavailable: the database does not take writes.
-        """
-        for left in range(TRIES - 1, -1, -1):
-            try:
-                return self._once(job)
-            except psycopg.Error as error:
-                if left and error.sqlstate in _AGAIN:
-                    time.sleep(0.002 * (TRIES - left))
-                    continue
-                raise unavailable(error) or StoreUnavailable(f"the database refused ({error.sqlstate})") from None
-        raise AssertionError("unreachable")
-
-    def _once(self, job: Callable[[Transaction], T]) -> T:
-        try:
-            with self._connection.pipeline():
-                self._connection.execute("BEGIN")
-                result = job(PostgresTransaction(self._connection, self._blobs))
-                self._connection.execute("COMMIT")
-        except BaseException:
-            self._roll_back()
-            raise
-        return result
-
-    def _roll_back(self) -> None:
-        try:
-            if self._connection.info.transaction_status is not TransactionStatus.IDLE:
-                self._connection.execute("ROLLBACK")
-        except psycopg.Error as error:
-            log.event("store.rollback_failed", level="warning", error=type(error).__name__)
-
-    def read(self, job: Callable[[Transaction], T]) -> T:
-        try:
-            return job(PostgresTransaction(self._connection, self._blobs))
-        except psycopg.Error as error:
-            raise unavailable(error) or StoreUnavailable(f"the database refused ({error.sqlstate})") from None
-
-    def close(self) -> None:
-        self._connection.close()

@@ -13,7 +13,7 @@ from sqlalchemy import BigInteger, Integer, LargeBinary, Table, Text
 from hub.store.copy_side import CopyRefused, Side
 from hub.store.place import Place
 from hub.store.port import Row, StoreUnavailable
-from hub.store.postgres import unavailable
+from hub.store.postgres_connection import unavailable
 from hub.store.postgres_refusal import explained
 
 _TYPES = ((BigInteger, "int8"), (Integer, "int4"), (Text, "text"), (LargeBinary, "bytea"))  # a BigInteger is an Integer too

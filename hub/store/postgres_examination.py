@@ -10,7 +10,7 @@ import psycopg
 from psycopg import Connection
 
 from hub.store.place import Place, is_local
-from hub.store.postgres import connect
+from hub.store.postgres_connection import connect
 from hub.store.postgres_refusal import explained
 from hub.store.verdicts import OK, WARNING, WRONG, Verdict, schema_verdict
 

@@ -11,7 +11,7 @@ from psycopg.pq.abc import PGconn
 
 from hub.store.place import Place
 from hub.store.port import StoreUnavailable
-from hub.store.postgres import connect, unavailable
+from hub.store.postgres_connection import connect, unavailable
 
 REACH_S = 3.0
 _ASIDE = ("postgres", "template1")  # databases that nearly every server has

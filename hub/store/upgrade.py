@@ -36,7 +36,7 @@ def version_of(place: Place) -> str:
         return _version_of_file(place.path)
     import psycopg
 
-    from hub.store.postgres import connect, unavailable
+    from hub.store.postgres_connection import connect, unavailable
 
     try:
         with connect(place.conninfo) as connection:
@@ -92,7 +92,7 @@ def _connection(place: Place) -> Iterator[Any]:
         import psycopg
         from sqlalchemy.exc import DBAPIError
 
-        from hub.store.postgres import unavailable
+        from hub.store.postgres_connection import unavailable
 
         engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(place.conninfo), poolclass=NullPool)
         try:

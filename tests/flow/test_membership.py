@@ -132,7 +132,8 @@ def test_a_lease_that_was_written_in_the_moment_of_leaving_comes_to_its_end(proc
             await until(lambda: shared_out(one))
 
             def late(tx):
-                tx.run("UPDATE job_lease SET owner = 'gone', lease_until = ? WHERE job = 'route/7'", one.store.now_us() + 2_000_000)
+                end = one.store.now_us() + 2_000_000
+                tx.run("UPDATE job_lease SET owner = 'gone', lease_until = ? WHERE job = 'route/7'", end)
 
             await one.store.write(late)
             await until(lambda: 7 not in one.member.shards)

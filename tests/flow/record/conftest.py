@@ -12,7 +12,7 @@ from sqlalchemy import create_engine
 
 from hub.store import Transaction
 from hub.store.place import place_of
-from hub.store.postgres import connect
+from hub.store.postgres_connection import connect
 from hub.store.postgres_transaction import PostgresTransaction
 from hub.store.schema import metadata
 from hub.store.sqlite_transaction import SqliteTransaction
