@@ -493,9 +493,7 @@ def test_errors_of_the_server_quote_no_value(shared, opened):
 
 def test_a_read_that_takes_too_long_is_stopped_and_the_next_one_is_not(place, opened, monkeypatch):
     monkeypatch.setattr(sqlite, "READ_LIMIT_S", 0.5)
-    monkeypatch.setattr(
-        postgres, "_READ_OPTIONS", postgres._READ_OPTIONS.replace("statement_timeout=5000", "statement_timeout=500")
-    )
+    monkeypatch.setattr(postgres, "READING", postgres.READING.replace("statement_timeout=5000", "statement_timeout=500"))
     endless = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 2000000000) SELECT count(*) FROM c"
 
     async def run():
