@@ -85,7 +85,14 @@ class _Line:
 
     def _once(self, job: Callable[[Transaction], T]) -> T:
         self._lost_early = False
-        connection, tx = self.open()
+        try:
+            connection, tx = self.open()
+        except psycopg.Error:  # ended by the server, and noticed when it was asked to end another
+            if self._connection is not None and self._connection.closed:
+                self._store.doubt(self._backend)
+                self._drop()
+            self._lost_early = self._connection is None
+            raise
         committing = False
         try:
             with connection.pipeline():
