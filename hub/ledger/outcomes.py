@@ -58,7 +58,8 @@ class Marked:
 def mark(tx: Transaction, outcomes: Sequence[Outcome], *, owner: str) -> list[Marked]:
     """File the ends of attempts: delivery, attempt row, message state, and the lane's next head or its release.
 
-    A lane that was freed and not taken again still takes the mark, but gives no next head: it is not ours any more.
+    A lane that was freed and not taken again still takes the mark, unless somebody changed the delivery since; but it gives no
+    next head: it is not ours any more.
     """
     lanes = {
         key: (lane_owner, epoch)
@@ -68,11 +69,13 @@ def mark(tx: Transaction, outcomes: Sequence[Outcome], *, owner: str) -> list[Ma
         )
     }
     filed = _filed_before(tx, [o for o in outcomes if o.again])
+    freed = [o.head for o in outcomes if (lane := lanes.get(o.head.lane)) is not None and lane[0] != owner]
+    under_way = _under_way(tx, freed)
     results: list[Marked] = []
     valid: list[Outcome] = []
     for outcome in outcomes:
         lane = lanes.get(outcome.head.lane)
-        fenced = lane is None or lane[1] != outcome.head.epoch
+        fenced = lane is None or lane[1] != outcome.head.epoch or (lane[0] != owner and outcome.head.id not in under_way)
         results.append(Marked(fenced=fenced and outcome.head.id not in filed))
         if fenced or outcome.head.id in filed:
             continue
@@ -92,6 +95,14 @@ def mark(tx: Transaction, outcomes: Sequence[Outcome], *, owner: str) -> list[Ma
         Marked(next=following.get(outcome.head.id)) if not result.fenced else result
         for outcome, result in zip(outcomes, results, strict=True)
     ]
+
+
+def _under_way(tx: Transaction, heads: Sequence[Head]) -> set[int]:
+    """Those that are still SENDING: neither given back nor decided on by an operator since their lane was freed."""
+    if not heads:
+        return set()
+    rows = tx.rows_in("SELECT id, state FROM delivery WHERE id IN ({keys})", [head.id for head in heads])
+    return {number for number, state in rows if state == DeliveryState.SENDING.value}
 
 
 def _filed_before(tx: Transaction, outcomes: Sequence[Outcome]) -> set[int]:

@@ -93,6 +93,41 @@ def done(head: Head, **more) -> Outcome:
     return Outcome(head, DeliveryEvent.DELIVER, 1, 2, **more)
 
 
+@pytest.mark.parametrize("meanwhile", ["an operator decided", "it was given back"])
+def test_a_late_mark_does_not_end_what_was_decided_since_its_lane_was_freed(stores, meanwhile):
+    """The lane has no owner and still the old epoch: that alone does not make the mark good."""
+
+    async def run():
+        async with stores(1) as [store]:
+            await store.write(lambda tx: routed(store, tx, ["lab/p1"]))
+            [head] = await take(store, "one")
+            if meanwhile == "an operator decided":
+                await store.write(lambda tx: deliveries.hold(tx, [head], 20))
+                await store.write(lambda tx: acts.skip(tx, head.id, 30))
+            else:
+                await store.write(lambda tx: deliveries.give_back(tx, [head], now=20))
+            [marked] = await store.write(lambda tx: mark(tx, [done(head)], owner="one"))
+            assert marked.fenced
+            open_n, state = (0, "CANCELLED") if meanwhile == "an operator decided" else (1, "QUEUED")
+            assert await store.read(lambda tx: tx.rows("SELECT open_n FROM message")) == [(open_n,)]
+            assert await store.read(lambda tx: tx.rows("SELECT state FROM delivery")) == [(state,)]
+
+    asyncio.run(run())
+
+
+def test_a_mark_still_counts_after_the_burial_of_who_made_it(stores):
+    async def run():
+        async with stores(1) as [store]:
+            await store.write(lambda tx: routed(store, tx, ["lab/p1"]))
+            [head] = await take(store, "one")
+            await store.write(lambda tx: tx.run("UPDATE lane SET owner = NULL"))
+            [marked] = await store.write(lambda tx: mark(tx, [done(head)], owner="one"))
+            assert not marked.fenced and marked.next is None
+            assert await store.read(lambda tx: tx.rows("SELECT state, open_n FROM message")) == [("DONE", 0)]
+
+    asyncio.run(run())
+
+
 async def take(store, owner: str, destination: str = "lab", at_most: int = 64) -> list[Head]:
     under = Claim(owner, store.next_id())
     return await store.write(lambda tx: claim(tx, destination, under, now=10, at_most=at_most))
