@@ -16,6 +16,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -75,7 +76,7 @@ def _until_gone(pids: list[int], timeout_s: float = 20.0) -> None:
         time.sleep(0.005)
 
 
-class _Server:
+class _Server(ABC):
     """What both servers share: folder, port, one process, a guard."""
 
     program: str
@@ -145,17 +146,17 @@ class _Server:
             if self._made:
                 shutil.rmtree(self.folder, ignore_errors=True)
 
-    def stop(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def stop(self) -> None: ...
 
-    def kill(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def kill(self) -> None: ...
 
-    def _command(self) -> list[str]:
-        raise NotImplementedError
+    @abstractmethod
+    def _command(self) -> list[str]: ...
 
-    def _ready(self) -> bool:
-        raise NotImplementedError
+    @abstractmethod
+    def _ready(self) -> bool: ...
 
     def _as_user(self) -> dict[str, Any]:
         return {}
