@@ -75,7 +75,7 @@ class Dispatcher:
         self._due: list[tuple[str, int]] = []  # lanes whose pause is over by the monotonic clock, and that pause's end
         self._active = 0  # deliveries under way
         self._life = 0  # how often the lease was lost: what was taken up before is not ours after
-        self._doubtful: list[int] = []  # epochs under which lanes were perhaps taken
+        self._doubtful: list[Claim] = []  # under which lanes were perhaps taken, and nothing sent
         self._more_waits = True  # the ledger may hold lanes that could be claimed
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
@@ -119,6 +119,10 @@ class Dispatcher:
 
     def take(self, grant: Grant, heads: Sequence[Head]) -> None:
         """Take up what routing gave of a grant; the rest of its room is free again."""
+        if grant.claim.owner != self._member.owner:  # the lease was lost since: others send them
+            self._held -= grant.lanes
+            self._doubtful.append(grant.claim)
+            return
         self._held -= grant.lanes - len(heads)
         for head in heads:
             heapq.heappush(self._ready, (head.id, head))
@@ -126,14 +130,13 @@ class Dispatcher:
 
     def doubt(self, grant: Grant) -> None:
         """The answer to the commit that would have taken a grant's lanes was lost: they are given back if they were taken."""
-        self._doubtful.append(grant.claim.epoch)
+        self._doubtful.append(grant.claim)
 
     def lease_lost(self) -> None:
         """Others have our lanes: what was not sent is theirs to send."""
         self._life += 1
         self._held -= len(self._ready)
         self._ready.clear()
-        self._doubtful.clear()
 
     def lease_held(self) -> None:
         self._pump()
@@ -155,10 +158,13 @@ class Dispatcher:
         try:
             heads = await self._store.write(lambda tx: self._claim(tx, wanted, claim, due, doubtful))
         except StoreUnavailable:
-            self._doubtful.append(claim.epoch)
+            self._doubtful.append(claim)
             raise
         del self._due[: len(due)]
-        self._doubtful = [epoch for epoch in self._doubtful if epoch not in doubtful]
+        self._doubtful = [one for one in self._doubtful if one not in doubtful]
+        if claim.owner != self._member.owner:  # the lease was lost since: others send them
+            self._doubtful.append(claim)
+            return
         for head in heads:
             heapq.heappush(self._ready, (head.id, head))
         self._held += len(heads)
@@ -176,11 +182,11 @@ class Dispatcher:
         return Claim(self._member.owner, self._store.next_id())
 
     def _claim(
-        self, tx: Transaction, at_most: int, claim: Claim, due: Sequence[tuple[str, int]], doubtful: Sequence[int]
+        self, tx: Transaction, at_most: int, claim: Claim, due: Sequence[tuple[str, int]], doubtful: Sequence[Claim]
     ) -> list[Head]:
         now = self._store.now_us()
         if doubtful:
-            deliveries.forget(tx, doubtful, owner=claim.owner, now=now)
+            deliveries.forget(tx, doubtful, now=now)
         if due:
             tx.run_many("UPDATE lane SET not_before = 0 WHERE key = ? AND not_before = ? AND owner IS NULL", sorted(due))
         heads = deliveries.claim(tx, self.spec.name, claim, now=now, at_most=at_most)

@@ -100,7 +100,6 @@ class Member:
         self.watchers: list[Watcher] = []
         self._routers: tuple[str, ...] = ()  # who routes which shard, as far as the last beat knows
         self._held_until = 0  # by `ticks_us`
-        self._held = False
         self._steady_since = 0  # by `ticks_us`: since when no renewal was missed
         self._beats = 0
         self._stopping = False
@@ -127,7 +126,7 @@ class Member:
         began, now = ticks_us(), self._store.now_us()
         edge = await self._store.write(lambda tx: members.join(tx, who, now=now, lease_until=now + self._lease_us))
         self._store.use_edge(edge)
-        self.owner, self._held_until, self._held, self._steady_since = who.owner, began + self._lease_us, True, began
+        self.owner, self._held_until, self._steady_since = who.owner, began + self._lease_us, began
         log.event("member.joined", role=self._role, edge=edge)
         await self._beat()
 
@@ -140,8 +139,6 @@ class Member:
                 log.event("member.not_renewed", level="warning", reason=error.code)
             except Exception as error:  # without its lease a process is of no use: it tries on
                 log.event("member.failed", level="error", error=type(error).__name__)
-            if self._held and not self.holds():
-                self._held = False
 
     async def leave(self) -> None:
         """Give everything back; others need not wait for the lease to end."""
@@ -169,9 +166,12 @@ class Member:
                 self.shards, self.leaving, self._served = (), (), frozenset()
                 await self._rejoin()
             return
+        stood_still = not self.holds()
         if began > self._held_until:
             self._steady_since = began
-        self._held_until, before, self._held = began + self._lease_us, self._held, True
+        self._held_until = began + self._lease_us
+        if stood_still:
+            self._tell_that_it_holds()
         # After the server was away nobody had renewed: only who renewed all the while can tell who is dead.
         steady, orphans = began - self._steady_since >= self._lease_us, self._beats % ORPHANS_EVERY == 0
         found = await self._store.write(lambda tx: self._look(tx, bury=steady, orphans=orphans))
@@ -184,11 +184,8 @@ class Member:
         if self._role in ROUTERS:
             gained = set(found.mine) - set(self.shards or ()) or found.served - self._served
             self.shards, self.leaving, self._served = found.mine, found.surplus, found.served
-            if gained or found.surplus:
-                before = False
-        if not before or found.buried:
-            for watcher in self.watchers:
-                watcher.lease_held()
+            if gained or found.surplus or found.buried:
+                self._tell_that_it_holds()
         if orphans:
             await self._store.read_clock()
 
@@ -196,6 +193,9 @@ class Member:
         for watcher in self.watchers:
             watcher.lease_lost()
         await self.start()
+        self._tell_that_it_holds()
+
+    def _tell_that_it_holds(self) -> None:
         for watcher in self.watchers:
             watcher.lease_held()
 

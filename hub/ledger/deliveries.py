@@ -250,10 +250,10 @@ def give_back(tx: Transaction, heads: Sequence[Head], *, now: int) -> None:
     )
 
 
-def forget(tx: Transaction, epochs: Sequence[int], *, owner: str, now: int) -> None:
-    """Release lanes that were taken under these epochs, if they were: the answer to that commit was lost, nothing was sent."""
-    sql = f"SELECT key FROM lane WHERE owner = ? AND epoch IN ({{keys}}) ORDER BY key{tx.locked}"  # noqa: S608
-    lanes = [key for (key,) in tx.rows_in(sql, epochs, owner)]
+def forget(tx: Transaction, claims: Sequence[Claim], *, now: int) -> None:
+    """Release lanes that were taken under these claims, if they were: nothing was sent under them."""
+    taken = f"SELECT key FROM lane WHERE owner = ? AND epoch = ? ORDER BY key{tx.locked}"  # noqa: S608
+    lanes = [key for claim in claims for (key,) in tx.rows(taken, claim.owner, claim.epoch)]
     tx.run_in("UPDATE lane SET owner = NULL WHERE key IN ({keys})", lanes)
     sending = tx.rows_in("SELECT id FROM delivery WHERE lane IN ({keys}) AND state IN ('SENDING')", lanes) if lanes else []
     tx.update("delivery", "id", ("state", "updated_at"), [(number, DeliveryState.QUEUED.value, now) for (number,) in sending])

@@ -9,7 +9,8 @@ SLICE = 500
 
 
 def forget_keys(tx: Transaction, *, before: int, at_most: int = SLICE) -> int:
-    """Delete dedupe keys that were last used before `before` (UTC microseconds), in order of their messages.
+    """Delete the dedupe keys of messages kept before `before` (UTC microseconds), in their order; a key that a later message
+    holds by now stays.
 
     How many messages were looked at; fewer than `at_most`: there is nothing older left. Each slice remembers where it ended.
     """
@@ -23,8 +24,8 @@ def forget_keys(tx: Transaction, *, before: int, at_most: int = SLICE) -> int:
     )
     if found:
         tx.run_many(
-            "DELETE FROM dedupe WHERE source = ? AND control_id = ? AND sha256 = ? AND at < ?",
-            [(source, control_id, digest, before) for _, source, control_id, digest in found],
+            "DELETE FROM dedupe WHERE source = ? AND control_id = ? AND sha256 = ? AND message_id = ?",
+            [(source, control_id, digest, number) for number, source, control_id, digest in found],
         )
         tx.insert(
             "job_position",

@@ -9,6 +9,7 @@ import pytest
 
 from hub.flow.carry import KeptMessages
 from hub.ledger import members
+from hub.ledger.deliveries import Head
 
 pytestmark = pytest.mark.parametrize("store_of", ["postgres", "cluster"], indirect=True)
 
@@ -169,6 +170,30 @@ def test_who_was_buried_while_it_read_a_message_does_not_send_it(running, receiv
             go_on.set()
             await asyncio.sleep(0.3)
             assert controls(peer) == ["C0"]
+        await peer.stop()
+
+    asyncio.run(main())
+
+
+def test_what_was_claimed_under_a_name_that_is_gone_is_not_sent(running, receiver_class, make_adt):
+    """A claim that was under way while its process was buried: the lane is another's to take."""
+
+    async def main():
+        peer = receiver_class()
+        await peer.start()
+        async with running(through(peer.port), role="worker") as one, running(through(peer.port), role="edge") as edge:
+            dispatcher = one.hub._by_name["out"]
+            late = dispatcher.grant(3)
+            before, room = one.hub.member.owner, dispatcher._held
+            await edge.hub.store.write(lambda tx: buried(tx, before, edge.hub.store.now_us()))
+            await until(lambda: one.hub.member.owner != before, 10)
+            head = Head(1, 1, "out", "", "out/p1", 0, 0, 0, "his", "C0", False, b"", "utf-8", late.claim.epoch)
+            dispatcher.take(late, [head])
+            assert (dispatcher._held, dispatcher._ready) == (room - 3, [])
+            async with edge.sender() as his:
+                await his.ask(make_adt("C1"))
+            await edge.settled(1, 20)
+            assert controls(peer) == ["C1"]
         await peer.stop()
 
     asyncio.run(main())

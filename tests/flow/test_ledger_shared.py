@@ -641,7 +641,7 @@ def test_a_claim_whose_commit_is_in_doubt_is_forgotten_and_made_again(stores, by
                     await store.write(lambda tx, c=lost: claim(tx, "lab", c, now=10, at_most=9))
 
                 def again(tx, lost=lost):
-                    deliveries.forget(tx, [lost.epoch], owner="me", now=11)
+                    deliveries.forget(tx, [lost], now=11)
                     return claim(tx, "lab", Claim("me", store.next_id()), now=12, at_most=9)
 
                 (head,) = await until_kept(lambda f=again: store.write(f))

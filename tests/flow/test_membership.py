@@ -142,6 +142,20 @@ def test_a_lease_that_was_written_in_the_moment_of_leaving_comes_to_its_end(proc
     asyncio.run(run())
 
 
+def test_who_stood_still_and_was_not_buried_is_told_to_go_on(process):
+    """Work that waited for the lease is not rung for: without a word it would wait for ever."""
+
+    async def run():
+        async with process() as one:
+            await until(lambda: shared_out(one))
+            before, said = one.member.owner, len(one.told)
+            one.member._held_until = 0
+            await until(lambda: one.member.holds() and len(one.told) > said)
+            assert one.told[said:] == ["held"] and one.member.owner == before
+
+    asyncio.run(run())
+
+
 def test_what_a_dead_process_held_goes_to_the_others(process):
     async def run():
         async with process() as one, process() as two:
