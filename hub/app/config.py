@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tomllib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -266,19 +267,20 @@ def build(document: dict[str, Any], file: Path) -> Installation:
             [Misconfigured(str(file), _key(document, mistake["loc"]), _reason(mistake)) for mistake in error.errors()]
         ) from None
     base = file.resolve().parent
-    mistakes = [*_names(configuration), *_paths(configuration, base), *_cluster(configuration)]
+    data_dir = base / configuration.hub.data_dir
+    place = partial(place_of, configuration.store.url, base=base, default=data_dir / "vaguemestre.db")
+    mistakes = [*_names(configuration), *_paths(configuration, base)]
+    if configuration.bell.url and not place().shared:
+        mistakes.append(("bell.url", 'is for several processes, which need a shared store: [store] url = "postgresql://…"'))
     if mistakes:
         raise ConfigurationRefused([Misconfigured(str(file), key, reason) for key, reason in mistakes])
-    data_dir = base / configuration.hub.data_dir
     return Installation(
         file=file,
         configuration=configuration,
         site=_site(configuration),
         graph=_graph(configuration),
         data_dir=data_dir,
-        place=place_of(
-            configuration.store.url, base=base, default=data_dir / "vaguemestre.db", password=_secret(configuration, base)
-        ),
+        place=place(password=_secret(configuration, base)),
     )
 
 
@@ -371,12 +373,6 @@ def _paths(configuration: Configuration, base: Path) -> list[tuple[str, str]]:
     if configuration.mappings.folder is not None and not (base / configuration.mappings.folder).is_dir():
         mistakes.append(("mappings.folder", "names a folder that does not exist"))
     return mistakes
-
-
-def _cluster(configuration: Configuration) -> list[tuple[str, str]]:
-    if configuration.bell.url and not configuration.store.url.startswith(("postgresql://", "postgres://")):
-        return [("bell.url", 'is for several processes, which need a shared store: [store] url = "postgresql://…"')]
-    return []
 
 
 def _site(configuration: Configuration) -> Site:

@@ -416,9 +416,7 @@ class Hub:
                 self._life.cancel()
                 await asyncio.gather(self._life, return_exceptions=True)
             await self.member.leave()
-        close = getattr(self.bell, "close", None)
-        if close is not None:
-            await close()
+        await self.bell.close()
 
 
 async def _within(seconds: float, waiting: Any) -> None:

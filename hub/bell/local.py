@@ -23,6 +23,9 @@ class LocalBell:
         self._wakes = {name: other for name, other in self._wakes.items() if other != wakes}
         self._wakes.update(dict.fromkeys(names, wakes))
 
+    async def close(self) -> None:
+        """Nothing to end."""
+
     async def wait(self, name: str, timeout_s: float) -> bool:
         """Whether it rang within `timeout_s`."""
         event = self._event(name)

@@ -23,3 +23,6 @@ class Bell(Protocol):
 
     def gather(self, names: Collection[str], wakes: str) -> None:
         """A ring of any of `names` wakes who waits on `wakes`, in this process, until this is called again for `wakes`."""
+
+    async def close(self) -> None:
+        """End its connection, where it has one."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import secrets
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
+import psycopg
 import pytest
 
 from adapters.mllp.frames import frame
@@ -16,6 +17,9 @@ from hub.app.config import build
 from hub.app.hub import Hub
 from hub.ledger import queries
 from hub.ledger.queries import MessageFilter
+from hub.store.place import Place, place_of
+from hub.store.schema import metadata
+from hub.store.upgrade import upgrade
 
 ADT = (
     "MSH|^~\\&|GAM|CHU-TEST|HUB|HUB|20261124080000||ADT^{event}^ADT_A01|{control}|T|2.5^FRA^2.11|||||FRA|UNICODE UTF-8\r"
@@ -190,6 +194,23 @@ def running(tmp_path, store_of):
             await hub.stop()
 
     return start
+
+
+@pytest.fixture(scope="module")
+def database(postgres_server, tmp_path_factory) -> Iterator[Place]:
+    url = postgres_server.create_database(language="fr-FR")
+    place = place_of(url, base=tmp_path_factory.mktemp("none"), default=tmp_path_factory.mktemp("none"))
+    upgrade(place)
+    yield place
+    postgres_server.drop_database(url)
+
+
+@pytest.fixture
+def place(database) -> Place:
+    with psycopg.connect(database.conninfo, autocommit=True) as connection:
+        for table in metadata.tables:
+            connection.execute(f"DELETE FROM {table}")
+    return database
 
 
 @pytest.fixture

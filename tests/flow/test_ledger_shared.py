@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
-import psycopg
 import pytest
 
 from hub.ledger import acts, audit, deliveries, members
@@ -31,27 +30,8 @@ from hub.record.identity import resolve
 from hub.store import StoreUnavailable, Transaction
 from hub.store.blobs import BlobFolder
 from hub.store.place import Place, open_store, place_of
-from hub.store.schema import metadata
-from hub.store.upgrade import upgrade
 
 OPEN = "('QUEUED','WAITING','SENDING','UNSURE')"
-
-
-@pytest.fixture(scope="module")
-def database(postgres_server, tmp_path_factory) -> Iterator[Place]:
-    url = postgres_server.create_database(language="fr-FR")
-    place = place_of(url, base=tmp_path_factory.mktemp("none"), default=tmp_path_factory.mktemp("none"))
-    upgrade(place)
-    yield place
-    postgres_server.drop_database(url)
-
-
-@pytest.fixture
-def place(database) -> Place:
-    with psycopg.connect(database.conninfo, autocommit=True) as connection:
-        for table in metadata.tables:
-            connection.execute(f"DELETE FROM {table}")
-    return database
 
 
 @pytest.fixture

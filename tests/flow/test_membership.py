@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-import psycopg
 import pytest
 
 from hub.bell.local import LocalBell
@@ -14,28 +13,9 @@ from hub.flow.membership import Alone, Member
 from hub.flow.shards import SHARDS
 from hub.ledger import leases, members
 from hub.store.blobs import BlobFolder
-from hub.store.place import Place, open_store, place_of
-from hub.store.schema import metadata
-from hub.store.upgrade import upgrade
+from hub.store.place import Place, open_store
 
 LEASE_S = 2.0
-
-
-@pytest.fixture(scope="module")
-def database(postgres_server, tmp_path_factory) -> Iterator[Place]:
-    url = postgres_server.create_database(language="fr-FR")
-    place = place_of(url, base=tmp_path_factory.mktemp("none"), default=tmp_path_factory.mktemp("none"))
-    upgrade(place)
-    yield place
-    postgres_server.drop_database(url)
-
-
-@pytest.fixture
-def place(database) -> Place:
-    with psycopg.connect(database.conninfo, autocommit=True) as connection:
-        for table in metadata.tables:
-            connection.execute(f"DELETE FROM {table}")
-    return database
 
 
 class Process:
