@@ -38,6 +38,57 @@ class ResourceChange:
     defaults: Json = field(default_factory=dict)
 
 
+class MovementAction(StrEnum):
+    """ZBE-4."""
+
+    INSERT = "INSERT"
+    UPDATE = "UPDATE"
+    CANCEL = "CANCEL"
+
+
+@dataclass(frozen=True, slots=True)
+class MovementChange:
+    """One movement of a stay that a message inserts, updates or cancels; the stay is computed from all of them.
+
+    `encounter` is the key of the stay (that of its `ResourceChange`), `key` identifies the movement within it (ZBE-1, or made
+    of event and time by senders without ZBE). `event` is the message's (A01, Z99, …), `original_event` that of the movement
+    which is updated or cancelled (ZBE-6). `start` is a FHIR dateTime (ZBE-2). `facts` are the elements of an Encounter that
+    hold from then on: class, location, participant, serviceType, serviceProvider, …
+    """
+
+    encounter: str
+    key: str
+    action: MovementAction
+    event: str
+    start: str
+    path: str
+    original_event: str = ""
+    historic: bool = False
+    nature: str = ""
+    facts: Json = field(default_factory=dict)
+    event_time: int = 0
+
+
+class IdentityActKind(StrEnum):
+    MERGE = "MERGE"  # `prior` turned out to be the message's patient
+    UNMERGE = "UNMERGE"  # `prior` is another person after all
+    RENUMBER = "RENUMBER"  # numbers of `prior` are replaced by those of the message, for the same patient
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityAct:
+    """What a message does to patients' numbers, beside telling who it speaks of. Done when the message is routed.
+
+    `prior` holds the numbers of MRG-1 (for UNMERGE of the second PID). `removes_ins`: all INS of the patient go (PID-3 holds
+    `""` as INS). An INS among `prior` of a RENUMBER is replaced by that of PID-3, without asking a person.
+    """
+
+    kind: IdentityActKind
+    prior: PatientIdentity
+    path: str = "MRG-1"
+    removes_ins: bool = False
+
+
 class DocumentAction(StrEnum):
     CREATE = "create"
     REPLACE = "replace"
@@ -95,6 +146,8 @@ class RecordChange:
     patient_path: str = "PID"
     event_time: int = 0
     resources: tuple[ResourceChange, ...] = ()
+    movements: tuple[MovementChange, ...] = ()
+    acts: tuple[IdentityAct, ...] = ()
     documents: tuple[DocumentChange, ...] = ()
     findings: tuple[Finding, ...] = ()
 

@@ -120,6 +120,15 @@ attempt = Table(
     PrimaryKeyConstraint("delivery_id", "n"),
     **_no_rowid(),
 )
+barrier = Table(  # in `lane`, deliveries from `at` on wait until `other` has no open delivery below `at`
+    "barrier",
+    metadata,
+    Column("lane", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("other", Text, nullable=False),
+    PrimaryKeyConstraint("lane", "at", "other"),
+    Index("barrier_other", "other"),
+)
 lane = Table(
     "lane",
     metadata,
@@ -212,6 +221,23 @@ patient = Table(
     Column("sex", Text, nullable=False),
     Column("status", Text, nullable=False),  # PID-32 repetitions joined with ~
     Column("created_at", BigInteger, nullable=False),
+    Column("merged_into", BigInteger),  # the patient that this one turned out to be; never a merged one itself
+    Index("patient_merged", "merged_into", **_where("merged_into IS NOT NULL")),
+)
+patient_merge = Table(  # every merge, with who asked for it and who undid it; `patient.merged_into` follows from those not undone
+    "patient_merge",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("survivor", BigInteger, nullable=False),
+    Column("prior", BigInteger, nullable=False),
+    Column("message_id", BigInteger),  # NULL: an operator
+    Column("actor", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("undone_at", BigInteger),
+    Column("undone_by", Text),
+    Column("undone_message_id", BigInteger),
+    Index("patient_merge_by_survivor", "survivor"),
+    Index("patient_merge_by_prior", "prior"),
 )
 patient_identifier = Table(
     "patient_identifier",
@@ -221,6 +247,7 @@ patient_identifier = Table(
     Column("kind", Text, nullable=False),  # INS or the CX-5 type
     Column("patient_id", BigInteger, nullable=False),
     Column("since", BigInteger, nullable=False),
+    Column("until", BigInteger),  # since when it is an old number of the same patient
     PrimaryKeyConstraint("system", "value"),
     Index("patient_identifier_by_patient", "patient_id"),
     **_no_rowid(),
@@ -236,8 +263,30 @@ identity_case = Table(
     Column("system", Text, nullable=False),
     Column("value", Text, nullable=False),
     Column("message_id", BigInteger, nullable=False),
-    Column("state", Text, nullable=False),  # OPEN
+    Column("state", Text, nullable=False),  # OPEN LINKED SPLIT REFUSED CLOSED
     Column("created_at", BigInteger, nullable=False),
+    Column("closed_at", BigInteger),
+    Column("closed_by", Text),
+    Column("reason", Text),
+    Index("identity_case_open", "id", **_where("state = 'OPEN'")),
+)
+movement = Table(  # append-only: a row for each message that inserted, updated or cancelled a movement of a stay
+    "movement",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("encounter_id", BigInteger, nullable=False),  # resource
+    Column("key", Text, nullable=False),
+    Column("action", Text, nullable=False),  # INSERT UPDATE CANCEL
+    Column("event", Text, nullable=False),  # A01, …
+    Column("original_event", Text, nullable=False),  # of what is updated or cancelled
+    Column("start", Text, nullable=False),  # FHIR dateTime
+    Column("historic", Integer, nullable=False),
+    Column("nature", Text, nullable=False),
+    Column("event_time", BigInteger, nullable=False),
+    Column("message_id", BigInteger, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("facts", LargeBinary, nullable=False),  # JSON: what PV1 says from then on
+    UniqueConstraint("encounter_id", "message_id", "key", name="movement_of_message"),
 )
 resource = Table(
     "resource",

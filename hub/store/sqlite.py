@@ -65,11 +65,30 @@ def connect(path: Path, *, read_only: bool = False, cache_kb: int = 4096) -> sql
     )
     connection.execute(f"PRAGMA cache_size=-{cache_kb}")
     if not read_only:
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
+        write_ahead(connection)
         connection.execute("PRAGMA wal_autocheckpoint=0")
         connection.execute("PRAGMA temp_store=MEMORY")
     return connection
+
+
+def write_ahead(connection: sqlite3.Connection) -> None:
+    """Put a file into WAL mode, each commit synced. Processes that make one file at once wait for each other here.
+
+    SQLite does not wait with its busy timeout for the change of the journal's mode.
+
+    Raises:
+        sqlite3.OperationalError: the file stays locked.
+    """
+    until = time.monotonic() + BUSY_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            break
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+        time.sleep(0.01)
+    connection.execute("PRAGMA synchronous=FULL")
 
 
 class _WriterEngine:

@@ -16,7 +16,7 @@ from hub.model.refusals import HubError
 from hub.store.place import Place
 from hub.store.port import StoreUnavailable
 
-HEAD = "0002"  # the newest migration; a test holds it against the folder
+HEAD = "0003"  # the newest migration; a test holds it against the folder
 _ONE_AT_A_TIME = 0x7661675F  # key of the advisory lock
 
 
@@ -104,6 +104,8 @@ def _connection(place: Place) -> Iterator[Any]:
         finally:
             engine.dispose()
         return
+    from hub.store.sqlite import write_ahead
+
     place.path.parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(f"sqlite:///{place.path}", poolclass=NullPool)
 
@@ -111,8 +113,7 @@ def _connection(place: Place) -> Iterator[Any]:
     @event.listens_for(engine, "connect")
     def _connect(dbapi: sqlite3.Connection, _record: object) -> None:
         dbapi.isolation_level = None
-        dbapi.execute("PRAGMA journal_mode=WAL")
-        dbapi.execute("PRAGMA synchronous=FULL")
+        write_ahead(dbapi)
 
     @event.listens_for(engine, "begin")
     def _begin(connection: object) -> None:
