@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from hub.formats.er7 import Message
+from hub.model.receipts import NONE_WANTED, ReceiptsWanted
 from hub.model.record_change import RecordChange
 from hub.model.refusals import Finding
 from hub.model.site import Site
@@ -46,6 +47,9 @@ class Structure(Protocol):
     def refused_requests(self, message: Message, site: Site) -> tuple[tuple[str, str], ...]:
         """Those of `requests` that a rule forbids, with the reason's code."""
 
+    def receipts_wanted(self, message: Message, site: Site) -> ReceiptsWanted:
+        """Which receipts its sender wants back, for the destinations that the message asks for."""
+
     def translate(self, message: Message, site: Site) -> RecordChange:
         """What the message changes in the patient record.
 
@@ -62,3 +66,6 @@ class AsksForNothing:
 
     def refused_requests(self, message: Message, site: Site) -> tuple[tuple[str, str], ...]:
         return ()
+
+    def receipts_wanted(self, message: Message, site: Site) -> ReceiptsWanted:
+        return NONE_WANTED

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from hub.formats.er7 import Message
 from hub.model.identity import PatientIdentity
+from hub.model.receipts import ReceiptsWanted
 from hub.model.record_change import RecordChange
 from hub.model.refusals import Finding
 from hub.model.site import Site
@@ -17,7 +18,8 @@ class Structure(Protocol):
 
     `judge` runs before the acknowledgement, looks nothing up, and raises MessageRefused; `remarks` runs after it.
     `requests` are destinations that the message itself asks for (`dmp`, `mssante:<address>`), `refused_requests` those
-    that a rule ends at once, with a reason code. `heavy`: `translate` runs in a worker process.
+    that a rule ends at once, with a reason code, `receipts_wanted` what the sender wants to hear of them. `heavy`:
+    `translate` runs in a worker process.
     """
 
     @property
@@ -28,6 +30,7 @@ class Structure(Protocol):
     def remarks(self, message: Message, site: Site) -> Sequence[Finding]: ...
     def requests(self, message: Message, site: Site) -> Sequence[str]: ...
     def refused_requests(self, message: Message, site: Site) -> Sequence[tuple[str, str]]: ...
+    def receipts_wanted(self, message: Message, site: Site) -> ReceiptsWanted: ...
     def translate(self, message: Message, site: Site) -> RecordChange: ...
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from hub.formats.base64_lenient import decode
 from hub.formats.er7 import Message, Segment
+from hub.model.receipts import NONE_WANTED, ReceiptsWanted
 from hub.model.record_change import DocumentAction, DocumentChange, Json, RecordChange
 from hub.model.refusals import Finding, Unreadable
 from hub.model.site import Site
@@ -65,6 +66,14 @@ class PfiDocument:
                 if reason:
                     refused[destination] = reason
         return tuple(refused.items())
+
+    def receipts_wanted(self, message: Message, site: Site) -> ReceiptsWanted:
+        """ACK_RECEPTION asks for Z01 and Z02, ACK_LECTURE_MSS for Z03; absent, they say no. A software of flow 6 gets none."""
+        request = self._request(message, site)
+        if self._profile.audience != "pfi":
+            return NONE_WANTED
+        received = request.says("ACK_RECEPTION")
+        return ReceiptsWanted(dmp=received, reception=received, reading=request.says("ACK_LECTURE_MSS"))
 
     def translate(self, message: Message, site: Site) -> RecordChange:
         request = self._request(message, site)

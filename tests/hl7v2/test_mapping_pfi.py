@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from hub.formats.content import document_bytes
 from hub.formats.er7 import Message, read, splice
+from hub.model.receipts import ReceiptsWanted
 from hub.model.record_change import DocumentAction
 from hub.model.refusals import MessageRefused
 from hub.model.site import Site
@@ -276,3 +277,23 @@ def test_mutated_messages_are_refused_or_taken_never_crash(data):
             structure.translate(message, site)
     except MessageRefused as refused:
         assert refused.at
+
+
+@pytest.mark.parametrize("received", ["Y", "N", ""])
+@pytest.mark.parametrize("read_by", ["Y", "N", ""])
+@pytest.mark.parametrize("profile", ["2.1^CISIS_CDA_HL7_V2", "1.1^CISIS_CDA_HL7_LPS"])
+def test_receipts_that_the_creator_wants(received, read_by, profile):
+    flags = [("ACK_RECEPTION", received), ("ACK_LECTURE_MSS", read_by)]
+    lines = [f"OBX|{n}|CWE|{code}||{value}||||||F" for n, (code, value) in enumerate(flags, 10) if value]
+    raw = build({"set": {"MSH-21": profile}}).raw + "".join(f"{line}\r" for line in lines).encode()
+    message = read(raw)
+    wanted = REGISTRY.find(message).receipts_wanted(message, Site())
+    asked = "LPS" not in profile
+    assert wanted == ReceiptsWanted(
+        dmp=asked and received == "Y", reception=asked and received == "Y", reading=asked and read_by == "Y"
+    )
+
+
+def test_other_messages_want_no_receipt():
+    message = build({"set": {"MSH-21": ""}})
+    assert REGISTRY.find(message).receipts_wanted(message, Site()) == ReceiptsWanted()
