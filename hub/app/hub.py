@@ -11,15 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from adapters.mllp.client import MllpDestination
 from adapters.mllp.inflight import InflightBudget
-from adapters.mllp.options import MllpDestinationOptions, MllpSourceOptions
-from adapters.mllp.server import MllpSource
-from adapters.mllp.tls import TlsClientOptions, TlsServerOptions
 from hub.app.check import route_mistakes
-from hub.app.config import API, ConfigurationRefused, DestinationSection, Installation, SourceSection, absolute
+from hub.app.config import API, ConfigurationRefused, Installation, absolute
 from hub.app.lock import DataFolderLock
 from hub.app.mapping_worker import registry as build_registry
+from hub.app.transports import Intake, make_destinations, make_sources
 from hub.bell.local import LocalBell
 from hub.bell.port import Bell
 from hub.flow.carry import ApplicationCarrier, KeptMessages, RecordCarrier
@@ -35,7 +32,7 @@ from hub.flow.workshop import Bench, Limits, Workshop
 from hub.ledger import deliveries, queries
 from hub.ledger.routing import Unrouted
 from hub.model import log
-from hub.model.ports import Answer, Origin
+from hub.model.ports import Answer, Destination, Origin, Source
 from hub.model.refusals import MessageRefused, Unreadable
 from hub.store import Transaction
 from hub.store.place import OpenStore, open_store
@@ -57,7 +54,7 @@ class Hub:
         self.member: Alone | Member
         self.bell: Bell
         self.router: Router | None = None
-        self.sources: list[MllpSource] = []
+        self.sources: list[Source] = []
         self.web: Any = None
         self.tickets: Any = None
         self._lock: DataFolderLock | None = None
@@ -65,7 +62,7 @@ class Hub:
         self._life: asyncio.Task[None] | None = None  # of the member
         self._dispatchers: list[Dispatcher] = []
         self._by_name: dict[str, Dispatcher] = {}
-        self._destinations: list[MllpDestination] = []
+        self._destinations: list[Destination] = []
         self._jobs: Any = None
         self._ready: dict[str, bool] = {"store": False, "listeners": False, "web": False}
         self._counts: dict[str, Any] = {}
@@ -238,71 +235,22 @@ class Hub:
 
     async def _listen(self) -> None:
         budget = InflightBudget(self.installation.configuration.hub.max_inflight_bytes)
-        for section in self.installation.configuration.source:
-            source = MllpSource(
-                self._source_options(section), self.receiver.receive, on_refused=self._frame_refused, budget=budget
-            )
+        intake = Intake(self.installation, self.receiver.receive, self._frame_refused, budget, self.store.shared)
+        for source in make_sources(intake):
             await source.start()
             self.sources.append(source)
 
-    def _source_options(self, section: SourceSection) -> MllpSourceOptions:
-        host, _, port = section.listen.rpartition(":")
-        tls = None
-        if section.tls_cert_file is not None and section.tls_key_file is not None:
-            tls = TlsServerOptions(
-                self._file(section.tls_cert_file), self._file(section.tls_key_file), self._file(section.tls_client_ca_file)
-            )
-        return MllpSourceOptions(
-            section.name,
-            host.strip("[]"),
-            int(port),
-            tls=tls,
-            tls_client_names=tuple(section.tls_client_names),
-            peers=tuple(section.peers),
-            max_frame_bytes=section.max_frame_bytes,
-            max_connections=section.max_connections,
-            max_pipelined=section.max_pipelined,
-            idle_timeout_s=section.idle_timeout_s,
-            frame_timeout_s=section.frame_timeout_s,
-            reuse_port=self.store.shared,
-        )
-
     def _file(self, path: Path | None) -> str:
         return str(absolute(self.installation, path) or "")
-
-    def _destination(self, section: DestinationSection) -> MllpDestination:
-        host, _, port = section.connect.rpartition(":")
-        tls = None
-        if section.tls:
-            tls = TlsClientOptions(
-                self._file(section.tls_ca_file),
-                self._file(section.tls_cert_file),
-                self._file(section.tls_key_file),
-                section.tls_server_name,
-            )
-        return MllpDestination(
-            MllpDestinationOptions(
-                section.name,
-                host.strip("[]"),
-                int(port),
-                tls=tls,
-                connections=section.connections,
-                in_flight=section.in_flight,
-                connect_timeout_s=section.connect_timeout_s,
-                ack_timeout_s=section.ack_timeout_s,
-                lenient_msa=section.lenient_msa,
-            )
-        )
 
     def _make_dispatchers(self, recent: Recent) -> None:
         graph, site = self.installation.graph, self.installation.site
         messages = KeptMessages(self.store, graph, site, recent)
         record = RecordCarrier(messages, self.registry, self.workshop, self.store)
         carriers: list[tuple[DestinationSpec, Carrier]] = [(DestinationSpec(RECORD, "record"), record)]
-        for section in self.installation.configuration.destination:
-            destination = self._destination(section)
+        for name, destination in make_destinations(self.installation).items():
             self._destinations.append(destination)
-            spec = graph.destinations[section.name]
+            spec = graph.destinations[name]
             carriers.append((spec, ApplicationCarrier(spec, destination, messages, self.registry, self.workshop)))
         self._dispatchers = [
             Dispatcher(spec, carrier, store=self.store, bell=self.bell, member=self.member, meters=self.meters, sweep_s=SWEEP_S)
