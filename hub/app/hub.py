@@ -243,12 +243,15 @@ class Hub:
     def _file(self, path: Path | None) -> str:
         return str(absolute(self.installation, path) or "")
 
+    def _make_destinations(self) -> dict[str, Destination]:
+        return make_destinations(self.installation)
+
     def _make_dispatchers(self, recent: Recent) -> None:
         graph, site = self.installation.graph, self.installation.site
         messages = KeptMessages(self.store, graph, site, recent)
         record = RecordCarrier(messages, self.registry, self.workshop, self.store)
         carriers: list[tuple[DestinationSpec, Carrier]] = [(DestinationSpec(RECORD, "record"), record)]
-        for name, destination in make_destinations(self.installation).items():
+        for name, destination in self._make_destinations().items():
             self._destinations.append(destination)
             spec = graph.destinations[name]
             carriers.append((spec, ApplicationCarrier(spec, destination, messages, self.registry, self.workshop)))

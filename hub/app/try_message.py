@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters.mllp.sender import messages_in
-from hub.app.config import BellSection, DestinationSection, Installation, StoreSection
+from hub.app.config import BellSection, Installation, StoreSection
 from hub.app.hub import Hub
 from hub.app.logging import set_up_logging
 from hub.app.run import new_runner
@@ -20,7 +20,7 @@ from hub.app.terminal import destination_name, failed, print_json, printable, re
 from hub.formats.er7 import Message, read
 from hub.ledger import queries
 from hub.ledger.queries import MessageFilter
-from hub.model.ports import Origin, PeerReference
+from hub.model.ports import Destination, Origin, PeerReference
 from hub.model.refusals import HubError, MessageRefused
 from hub.model.uids import uid_text
 from hub.store import Transaction
@@ -70,9 +70,10 @@ def try_message(installation: Installation, path: Path, source: str, *, as_json:
 class _Recording:
     """A destination that keeps what it is given instead of sending it."""
 
-    def __init__(self, section: DestinationSection) -> None:
-        self.name = section.name
-        self.in_flight = section.in_flight * section.connections
+    in_flight = 1
+
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.sent: dict[str, bytes] = {}
 
     async def send(self, body: bytes, *, delivery_id: int, control_id: str) -> PeerReference:
@@ -96,9 +97,9 @@ class _TryHub(Hub):
     async def _listen(self) -> None:
         """Nobody else is heard."""
 
-    def _destination(self, section: DestinationSection) -> Any:
-        self.recorded.append(_Recording(section))
-        return self.recorded[-1]
+    def _make_destinations(self) -> dict[str, Destination]:
+        self.recorded = [_Recording(section.name) for section in self.installation.configuration.destination]
+        return {recording.name: recording for recording in self.recorded}
 
 
 class _Tried:
