@@ -54,6 +54,7 @@ class MessageRefused(HubError):
     code = "MessageRefused"
     ack_code = "AE"
     condition = "207"  # ERR-3, table 0357
+    application = ""  # ERR-5, table 0533
 
     def __init__(self, *, at: str, sentence: str = "", condition: str | None = None) -> None:
         if condition is not None:
@@ -116,6 +117,23 @@ class IdentityUnproven(MessageRefused):
     code, condition = "IdentityUnproven", "207"
 
 
+class ConsumerRefused(MessageRefused):
+    """A document of flow 6 that cannot be integrated; `application` (900 to 906) says why, for the sender of the mail."""
+
+    code, condition = "ConsumerRefused", "207"
+
+    def __init__(self, *, at: str, application: str, sentence: str) -> None:
+        super().__init__(at=at, sentence=f"{sentence} ({application})")
+        self.application = application
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild_consumer, (self.at, self.application, self.sentence.removesuffix(f" ({self.application})"))
+
+
+def _rebuild_consumer(at: str, application: str, sentence: str) -> ConsumerRefused:
+    return ConsumerRefused(at=at, application=application, sentence=sentence)
+
+
 class AlreadyReceived(MessageRefused):
     """A strict source used a control id again with other bytes."""
 
@@ -144,6 +162,17 @@ CONDITIONS_0357 = {
     "205": "Duplicate key identifier",
     "206": "Application record locked",
     "207": "Application error",
+}
+
+# Table 0533, applicationErrorCondition. Standard: CI-SIS transmission au LPS d'un document CDA, 1.1.2, codes d'erreur.
+APPLICATION_ERRORS_0533 = {
+    "900": "Version du document incorrecte lors d'une demande de remplacement/suppression",
+    "901": "Auteur non autorisé à remplacer ou supprimer un document",
+    "902": "Identifiant patient inconnu",
+    "903": "INS non présent dans le document",
+    "904": "INS présent mais matricule ou traits différents de ceux de la base",
+    "905": "Matricule INS présent mais traits incomplets",
+    "906": "Autre erreur",
 }
 
 

@@ -1,5 +1,6 @@
 """ACK and ZAM: CI-SIS transmission de documents CDA en HL7 v2, 2.1.2; read back with an independent parser."""
 
+import pickle
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -10,10 +11,11 @@ from hypothesis import strategies as st
 
 from hub.formats.er7 import acknowledgement, read, zam
 from hub.model.refusals import (
+    APPLICATION_ERRORS_0533,
     CONDITIONS_0357,
     CodeUnknown,
+    ConsumerRefused,
     FieldMissing,
-    IdentityUnproven,
     MessageRefused,
     Unavailable,
     Unreadable,
@@ -88,13 +90,21 @@ def test_err_only_when_something_is_wrong():
     assert b"\rERR" not in answer(code="CA")
 
 
-def test_application_error_code():
-    refusal = IdentityUnproven(at="PID-3", sentence="Patient inconnu")
-    ack = answer(code="AE", refusal=refusal, application_error=("902", "patient inconnu"))
-    line = hl7.parse(ack.decode()).segment("ERR")
+@pytest.mark.parametrize("code", sorted(APPLICATION_ERRORS_0533))
+@pytest.mark.parametrize("charset", ["utf-8", "iso8859-15"])
+def test_application_error_code(code: str, charset: str):
+    request = REQUEST if charset == "utf-8" else REQUEST.replace(b"UNICODE UTF-8", b"8859/15")
+    refusal = ConsumerRefused(at="PID-3", application=code, sentence="PID-3: nobody")
+    line = hl7.parse(answer(request, "AE", refusal=refusal).decode(charset)).segment("ERR")
+    assert str(line[2]) == "PID^1^3"
     assert str(line[3]) == "207^Application error^messageErrorCondition"
-    assert str(line[5]) == "902^patient inconnu^applicationErrorCode"
-    assert str(line[8]) == "Patient inconnu"
+    assert str(line[5]) == f"{code}^{APPLICATION_ERRORS_0533[code]}^applicationErrorCondition"
+    assert str(line[8]) == f"PID-3: nobody ({code})"
+
+
+def test_a_refusal_survives_a_process_boundary():
+    refusal = pickle.loads(pickle.dumps(ConsumerRefused(at="OBX-5", application="900", sentence="OBX-5: older")))
+    assert (refusal.at, refusal.application, refusal.sentence) == ("OBX-5", "900", "OBX-5: older (900)")
 
 
 def test_sentence_fits_the_charset_and_cannot_break_the_line():

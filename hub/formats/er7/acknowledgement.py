@@ -13,7 +13,7 @@ from hub.formats.er7.charset import name_of
 from hub.formats.er7.escapes import escape, unescape
 from hub.formats.er7.message import Message
 from hub.formats.er7.separators import STANDARD, Separators
-from hub.model.refusals import CONDITIONS_0357, MessageRefused
+from hub.model.refusals import APPLICATION_ERRORS_0533, CONDITIONS_0357, MessageRefused
 from hub.model.site import Site
 
 _FRAMING = b"\x0b\x1c"
@@ -21,14 +21,7 @@ _LOCATION = re.compile(r"([A-Z][A-Z0-9]{2})(?:\[(\d{1,6})\])?(?:-(\d{1,4})(?:\[(
 
 
 def acknowledgement(
-    request: Message | None,
-    *,
-    code: str,
-    control_id: str,
-    at: datetime,
-    site: Site,
-    refusal: MessageRefused | None = None,
-    application_error: tuple[str, str] | None = None,
+    request: Message | None, *, code: str, control_id: str, at: datetime, site: Site, refusal: MessageRefused | None = None
 ) -> bytes:
     """An ACK in ER7 for `request`, without MLLP framing, in the request's charset, with the usual separators.
 
@@ -67,8 +60,8 @@ def acknowledgement(
         )
         charset = written(18) or b"UNICODE UTF-8"
     ack = b"MSH|^~\\&|%b|||||FRA|%b\rMSA|%b|%b\r" % (b"|".join(header), charset, code.encode(), answered)
-    if refusal is not None or application_error is not None or code[1:] != "A":
-        ack += _err(refusal, application_error, codec)
+    if refusal is not None or code[1:] != "A":
+        ack += _err(refusal, codec)
     return ack.translate(None, _FRAMING)
 
 
@@ -127,25 +120,25 @@ def _timestamp(second: int, timezone: tzinfo) -> bytes:
     return local.strftime("%Y%m%d%H%M%S%z").encode()
 
 
-def _err(refusal: MessageRefused | None, application_error: tuple[str, str] | None, codec: str) -> bytes:
-    condition = "207" if refusal is None or application_error is not None else refusal.condition
+def _err(refusal: MessageRefused | None, codec: str) -> bytes:
+    condition = "207" if refusal is None else refusal.condition
     location = _erl(refusal.at) if refusal is not None else b""
     label = CONDITIONS_0357.get(condition, CONDITIONS_0357["207"])
-    fields = [
-        b"ERR",
-        b"",
-        location,
-        b"%b^%b^messageErrorCondition" % (escape(condition, STANDARD, codec), escape(label, STANDARD, codec)),
-        b"E",
-    ]
+    fields = [b"ERR", b"", location, _coded(condition, label, b"messageErrorCondition", codec), b"E"]
+    application = "" if refusal is None else refusal.application
     sentence = "" if refusal is None else " ".join(refusal.sentence.split())
-    if application_error is not None or sentence:
+    if application:
+        label = APPLICATION_ERRORS_0533.get(application, "")
+        fields.append(_coded(application, label, b"applicationErrorCondition", codec))
+    elif sentence:
         fields.append(b"")
-    if application_error is not None:
-        fields[-1] = b"%b^%b^applicationErrorCode" % tuple(escape(part, STANDARD, codec) for part in application_error)
     if sentence:
         fields += [b"", b"", escape(sentence, STANDARD, codec)]
     return b"|".join(fields) + b"\r"
+
+
+def _coded(code: str, label: str, system: bytes, codec: str) -> bytes:
+    return b"%b^%b^%b" % (escape(code, STANDARD, codec), escape(label, STANDARD, codec), system)
 
 
 def _erl(at: str) -> bytes:
