@@ -9,9 +9,9 @@ from hub.model.record_change import Json, RecordChange, ResourceChange, merged
 from hub.model.refusals import Finding
 from hub.record.documents import DocumentFiler
 from hub.record.filing import Draft, Filing
-from hub.record.identity import identifier_keys
+from hub.record.identity import concerned, identifier_keys
 from hub.record.instants import begins
-from hub.record.patients import file_patient, identifiers_of, patient_key
+from hub.record.patients import file_patient, identifiers_of, patient_key, show_merges
 from hub.store import Transaction
 
 _WRITTEN_HERE = frozenset({"resourceType", "id", "meta", "subject"})
@@ -88,6 +88,8 @@ def _apply(filing: Filing, arrival: Arrival, known: dict[int, list[Json]]) -> Ap
         came_with=identifier_keys(change.identity) if change.identity is not None else (),
     ):
         findings.append(_older(change.patient_path))
+    if change.acts and patient_id is not None:
+        show_merges(filing, concerned(filing.tx, change.acts, patient_id), path=change.acts[0].path)
     for one in {(one.type, one.key): one for one in change.resources}.values():
         findings += _file_resource(filing, one, patient_id)
     if change.documents:
@@ -101,7 +103,7 @@ def _apply(filing: Filing, arrival: Arrival, known: dict[int, list[Json]]) -> Ap
 def _file_resource(filing: Filing, change: ResourceChange, patient_id: int | None) -> list[Finding]:
     findings = []
     stored, key = filing.get(change.type, change.key), change.key
-    if stored is not None and stored.patient_id != patient_id:
+    if stored is not None and not filing.same_person(stored.patient_id, patient_id):
         findings.append(
             Finding(
                 "NUMBER_OF_ANOTHER_PATIENT",

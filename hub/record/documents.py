@@ -212,7 +212,7 @@ class DocumentFiler:
     def _own(self, master_id: str) -> tuple[Stored | None, str]:
         """The document of this number and this patient, and the key under which it stands or should."""
         stored = self._filing.get(_TYPE, master_id)
-        if stored is None or stored.patient_id == self._patient_id:
+        if stored is None or self._filing.same_person(stored.patient_id, self._patient_id):
             return stored, master_id
         key = f"{master_id}#{self._patient_id or 0}"
         return self._filing.get(_TYPE, key), key
@@ -223,7 +223,7 @@ class DocumentFiler:
         )
         found = self._filing.by_id([row[0] for row in rows]) if rows else []
         found += [one for one in self._filing.filed_now(param, value, system) if one not in found]
-        return [one for one in found if one.patient_id == self._patient_id]
+        return [one for one in found if self._filing.same_person(one.patient_id, self._patient_id)]
 
     def _file_content(self, change: DocumentChange, document: int) -> int:
         """The number of the Binary, 0 when the document has none."""
@@ -285,7 +285,7 @@ class DocumentFiler:
         if not number or "reference" in reference:
             return reference
         stored = self._filing.get(ENCOUNTER, f"{number.get('system', '')}|{number.get('value', '')}")
-        if stored is None or stored.patient_id != self._patient_id:
+        if stored is None or not self._filing.same_person(stored.patient_id, self._patient_id):
             return reference
         return {"reference": f"{ENCOUNTER}/{uid_text(stored.id)}", **reference}
 

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from hub.model.record_change import ContentRange, Json
+from hub.record.merging import roots_of
 from hub.record.tokens import Token, tokens
 from hub.store import Transaction
 
@@ -77,6 +78,7 @@ class Filing:
         "_last",
         "_new",
         "_provenance",
+        "_roots",
         "_seen",
         "_token_index",
         "_tokens_gone",
@@ -97,6 +99,7 @@ class Filing:
     def __init__(self, tx: Transaction, next_id: Callable[[], int], now_us: int) -> None:
         self.tx, self.next_id, self.now_us = tx, next_id, now_us
         self._seen: dict[Key, Stored | None] = {}
+        self._roots: dict[int, int] = {}
         self._new: dict[int, Stored] = {}
         self._changed: dict[int, Stored] = {}
         self._last: dict[int, int] = {}  # resource → message of its newest version, for those changed here
@@ -140,6 +143,22 @@ class Filing:
                 self._seen[stored.type, stored.key] = stored
                 found[stored.id] = stored
         return [found[number] for number in wanted if number in found]
+
+    def roots_of(self, patients: Iterable[int]) -> dict[int, int]:
+        """The number that stands for each of these patients after merges."""
+        wanted = set(patients)
+        missing = wanted - self._roots.keys()
+        if missing:
+            merged = roots_of(self.tx, missing)
+            self._roots.update((one, merged.get(one, one)) for one in missing)
+        return {one: self._roots[one] for one in wanted}
+
+    def same_person(self, one: int | None, other: int | None) -> bool:
+        """Whether two patient numbers are one person's, merges counted."""
+        if one == other or one is None or other is None:
+            return one == other
+        roots = self.roots_of((one, other))
+        return roots[one] == roots[other]
 
     def filed_now(self, param: str, value: str, system: str) -> list[Stored]:
         """Resources that were given a search row that is not yet written."""

@@ -10,7 +10,7 @@ from hub.model.identifiers import INS_NIA, INS_NIR, InsMatricule
 from hub.model.identity import PatientIdentity, ins_is_usable
 from hub.model.record_change import IdentityAct, IdentityActKind
 from hub.model.refusals import Finding
-from hub.record.merging import merge, root_of, unmerge
+from hub.record.merging import merge, root_of, same_person, unmerge
 from hub.store import Transaction
 
 INS_TRAITS_DIFFER, INS_HELD_BY_ANOTHER, INS_CHANGED, TWO_PATIENTS = (
@@ -54,7 +54,8 @@ class Match:
     """The patient of a message; None when it names nobody that could be told from others.
 
     `patient_id` is the number under which the message's facts are filed, `root` the one that stands for the person after
-    merges (`merged_into`): lanes go by it. `others` are the roots of other patients whom an act of the message joined to or parted from it.
+    merges (`merged_into`): lanes go by it. `others` are the roots of other patients whom an act of the message joined to it or
+    parted from it.
     `withheld_ins`: an INS of the message was not given to this patient. `case` is the kind of the doubt, if any; `created`:
     the number is new.
     """
@@ -129,6 +130,12 @@ def numbers_of(identity: PatientIdentity) -> list[Identifier]:
 def identifier_keys(identity: PatientIdentity) -> list[tuple[str, str]]:
     """System and value of every number that matching looks at."""
     return [one[:2] for one in (*_local_identifiers(identity), *_usable_ins(identity))]
+
+
+def concerned(tx: Transaction, acts: Sequence[IdentityAct], patient_id: int) -> list[int]:
+    """The numbers of all patients whose merges or numbers these acts of a message of `patient_id` may have changed."""
+    pairs = list(dict.fromkeys(one[:2] for act in acts for one in numbers_of(act.prior)))
+    return same_person(tx, [patient_id, *(row[2] for row in (tx.rows_values(_FIND, pairs) if pairs else ()))])
 
 
 def _local_identifiers(identity: PatientIdentity) -> list[Identifier]:

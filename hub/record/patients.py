@@ -9,7 +9,9 @@ from collections.abc import Sequence
 
 from hub.model.identifiers import INS_NIA, INS_NIR, INS_NIR_DEMO, INS_NIR_TEST
 from hub.model.record_change import Json, merged
+from hub.model.uids import uid_text
 from hub.record.filing import Draft, Filing
+from hub.record.merging import members_of
 from hub.store import Transaction
 
 _TYPES = "https://hl7.fr/ig/fhir/core/CodeSystem/fr-core-cs-v2-0203"
@@ -22,27 +24,41 @@ _INS = {
 }
 
 
+ACTIVE, REPLACED = "active", "replaced"
+
+
 def patient_key(patient_id: int) -> tuple[str, str]:
     """Where the Patient of a number stands."""
     return "Patient", str(patient_id)
 
 
 def identifiers_of(tx: Transaction, patients: Sequence[int]) -> dict[int, list[Json]]:
-    """`Patient.identifier` of each patient: INS first, then the IPPs in the order in which they became known."""
+    """`Patient.identifier` of each patient: INS first, then the IPPs in the order in which they became known, old ones last.
+
+    Numbers of those who were merged into a patient stand there as old ones.
+    """
     found: dict[int, list[Json]] = {number: [] for number in patients}
+    holder: dict[int, int] = {
+        member: root for root, members in members_of(tx, patients).items() for member in members if member not in found
+    }
     rows = tx.rows_in(
-        "SELECT patient_id, kind, since, system, value FROM patient_identifier WHERE patient_id IN ({keys})", patients
+        "SELECT patient_id, kind, since, system, value, until FROM patient_identifier WHERE patient_id IN ({keys})",
+        [*patients, *holder],
     )
-    for number, kind, _, system, value in sorted(rows, key=lambda row: (row[1] != "INS", row[2:])):
-        found[number].append(_identifier(system, value, kind))
+    for number, kind, _, system, value, until in sorted(
+        rows, key=lambda row: (row[0] in holder or row[5] is not None, row[1] != "INS", row[2:5])
+    ):
+        old = number in holder or until is not None
+        found[holder.get(number, number)].append(_identifier(system, value, kind, old=old))
     return found
 
 
-def _identifier(system: str, value: str, kind: str) -> Json:
+def _identifier(system: str, value: str, kind: str, *, old: bool) -> Json:
     if system in _INS and kind == "INS":
         use, code = _INS[system]
+        use = "old" if old else use
         return {"use": use, "type": {"coding": [{"system": _TYPES, "code": code}]}, "system": system, "value": value}
-    use = "secondary" if kind == "RRI" else "usual"
+    use = "old" if old else "secondary" if kind == "RRI" else "usual"
     return {"use": use, "type": {"coding": [{"system": _TABLE_0203, "code": kind}]}, "system": system, "value": value}
 
 
@@ -76,8 +92,37 @@ def file_patient(
     older = body != before and said is not None and filing.is_older(stored, event_time)
     if older:
         body = _named(before, listed)
-    filing.change(stored, Draft(body, "active", path, event_time=event_time))
+    filing.change(stored, Draft(body, stored.status, path, event_time=event_time))
     return not older
+
+
+def show_merges(filing: Filing, patients: Sequence[int], *, path: str) -> None:
+    """Let each Patient say what merges made of it: its identifiers, whom it replaces, or by whom it is replaced.
+
+    A Patient whose merge was undone is what it was before.
+    Standard: FHIR R4 Patient.link, Patient.active.
+    """
+    roots = {number: root for number, root in filing.roots_of(patients).items() if root != number}
+    members = members_of(filing.tx, patients)
+    listed = identifiers_of(filing.tx, patients)
+    for number in patients:
+        stored = filing.get(*patient_key(number))
+        body = {name: value for name, value in (stored.json if stored else {}).items() if name not in ("active", "link")}
+        if number in roots:
+            body["active"] = False
+            body["link"] = [_link(roots[number], "replaced-by")]
+        elif number in members:
+            body["link"] = [_link(member, "replaces") for member in members[number]]
+        status = REPLACED if number in roots else ACTIVE
+        draft = Draft(_named(body, listed[number]), status, path, event_time=stored.event_time if stored else 0)
+        if stored is None:
+            filing.create(*patient_key(number), number, draft, number=number)
+        else:
+            filing.change(stored, draft)
+
+
+def _link(other: int, kind: str) -> Json:
+    return {"other": {"reference": f"Patient/{uid_text(other)}"}, "type": kind}
 
 
 def _named(body: Json, listed: list[Json]) -> Json:

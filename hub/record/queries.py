@@ -6,12 +6,13 @@ Standard: FHIR R4 RESTful API; IHE MHD ITI-67; CI-SIS PDSm.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from hub.model.record_change import Json
 from hub.record.binaries import BinaryContent, read_binary
 from hub.record.filing import COLUMNS, Stored
 from hub.record.masking import Viewer, visible
+from hub.record.merging import roots_of, same_person
 from hub.record.page import Page, SearchRefused, cut
 from hub.record.provenance import read_provenance, search_provenance
 from hub.record.rendering import number_of, render
@@ -24,6 +25,8 @@ MAX_COUNT = 500
 # Parameters about the answer and not about what is searched.
 _ABOUT_THE_ANSWER = frozenset({"_count", "_total", "_format", "_pretty", "_summary", "after", "_after"})
 _LAST = 1 << 62
+MAX_OWNERS = 500
+_ALSO_REPLACED = frozenset({"_id", "active"})  # who asks so, means the Patient that was merged into another too
 
 
 def read(tx: Transaction, kind: str, logical_id: str, *, viewer: Viewer) -> Json | None:
@@ -31,7 +34,7 @@ def read(tx: Transaction, kind: str, logical_id: str, *, viewer: Viewer) -> Json
     if kind == "Provenance":
         return read_provenance(tx, logical_id, viewer=viewer)
     stored = _current(tx, kind, logical_id, viewer)
-    return None if stored is None else _rendered(stored)
+    return None if stored is None else _rendered(stored, roots_of(tx, [stored.patient_id or 0]))
 
 
 def vread(tx: Transaction, kind: str, logical_id: str, version: str, *, viewer: Viewer) -> Json | None:
@@ -66,7 +69,8 @@ def search(
 
     Newest first by the date of the resource when few are left (a patient, a number, a name), else by the time of filing.
     `_total=accurate` or `_summary=count` (or `count` 0) asks for the total; `count` is cut at 500. Entered-in-error
-    documents are left out unless `status` is asked for.
+    documents are left out unless `status` is asked for; so are Patients that were merged into another, unless `_id` or
+    `active` is.
 
     Raises:
         SearchRefused: a known parameter with a value that it does not take, a wrong cursor, or a type without search.
@@ -82,6 +86,7 @@ def search(
     if kind not in known_types():
         raise SearchRefused("type")
     conditions, unknown = _conditions(kind, asked)
+    conditions = [_of_the_person(tx, one) for one in conditions]
     narrow = any(one.narrow for one in conditions)
     hiding = visible(viewer)
     where = " AND ".join([hiding.sql, *(one.sql for one in conditions)])
@@ -94,7 +99,16 @@ def search(
         return Page((), None, total, unknown)
     found = _page(tx, kind, where, values, narrow=narrow, count=count, after=after)
     last = f"{found[count - 1].sort_date if narrow else ''}~{found[count - 1].id}" if len(found) > count else None
-    return Page(tuple(_rendered(one) for one in found[:count]), last, total, unknown)
+    roots = roots_of(tx, {one.patient_id or 0 for one in found})
+    return Page(tuple(_rendered(one, roots) for one in found[:count]), last, total, unknown)
+
+
+def _of_the_person(tx: Transaction, condition: Condition) -> Condition:
+    """The condition on patients with every number of each person: what was filed before a merge is found under either."""
+    if not condition.owners:
+        return condition
+    everyone = same_person(tx, [number for (number,) in tx.rows(f"{condition.owners} LIMIT {MAX_OWNERS}", *condition.values)])
+    return Condition(f"r.patient_id IN ({','.join('?' * max(1, len(everyone)))})", tuple(everyone or [-1]), narrow=True)
 
 
 def _conditions(kind: str, asked: Sequence[tuple[str, str]]) -> tuple[list[Condition], tuple[str, ...]]:
@@ -105,6 +119,8 @@ def _conditions(kind: str, asked: Sequence[tuple[str, str]]) -> tuple[list[Condi
             unknown.append(name)
         else:
             conditions.append(reader(name, value))
+    if kind == "Patient" and not any(name in _ALSO_REPLACED for name, _ in asked):
+        conditions.append(Condition("r.status <> 'replaced'", ()))
     if kind == "DocumentReference" and not any(name == "status" for name, _ in asked):
         conditions.append(Condition("r.status <> 'entered-in-error'", ()))
     return conditions, tuple(dict.fromkeys(unknown))
@@ -179,18 +195,28 @@ def _versions(
         *values,
         limit,
     )
+    roots = roots_of(tx, {patient_id or 0 for _, patient_id, *_ in rows})
     return [
-        render(kind, number, version=version, patient_id=patient_id, status=status, mask=mask, updated_at=updated_at, body=body)
+        render(
+            kind,
+            number,
+            version=version,
+            patient_id=roots.get(patient_id, patient_id),
+            status=status,
+            mask=mask,
+            updated_at=updated_at,
+            body=body,
+        )
         for version, patient_id, status, mask, updated_at, body in rows
     ]
 
 
-def _rendered(one: Stored) -> Json:
+def _rendered(one: Stored, roots: Mapping[int, int]) -> Json:
     return render(
         one.type,
         one.id,
         version=one.version,
-        patient_id=one.patient_id,
+        patient_id=roots.get(one.patient_id or 0, one.patient_id),
         status=one.status,
         mask=one.mask,
         updated_at=one.updated_at,

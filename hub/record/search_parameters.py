@@ -26,11 +26,15 @@ _SEXES = {"male": ("M",), "female": ("F",), "other": ("O", "A", "N"), "unknown":
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A condition on `resource r`; `narrow` when it leaves few rows, so that sorting them costs nothing."""
+    """A condition on `resource r`; `narrow` when it leaves few rows, so that sorting them costs nothing.
+
+    `owners`: the condition says whose the rows are; a query for these patients' numbers, over the same `values`.
+    """
 
     sql: str
     values: tuple[Any, ...]
     narrow: bool = False
+    owners: str = ""
 
 
 Reader = Callable[[str, str], Condition]  # name, value → condition
@@ -115,7 +119,14 @@ def _patient(name: str, value: str) -> Condition:
             raise SearchRefused(name)
         number = number_of(logical_id)
         numbers.append(-1 if number is None else number)
-    return Condition(f"r.patient_id IN ({','.join('?' * len(numbers))})", tuple(numbers), narrow=True)
+    marks = ",".join("?" * len(numbers))
+    return Condition(f"r.patient_id IN ({marks})", tuple(numbers), True, f"SELECT p.id FROM patient p WHERE p.id IN ({marks})")  # noqa: S608
+
+
+def _owner_with(name: str, value: str) -> Condition:
+    found = _PATIENT_IDENTIFIER(name, value)
+    within = found.sql.replace("r.patient_id IN (", "x.id IN (")
+    return Condition(found.sql, found.values, True, f"SELECT x.id FROM patient x WHERE {within}")  # noqa: S608
 
 
 def _status(name: str, value: str) -> Condition:
@@ -165,11 +176,12 @@ def _date(column: str, read: Callable[[str], tuple[Any, Any] | None]) -> Reader:
     return lambda name, value: _either(one(name, text) for text in _alternatives(name, value))
 
 
+_PATIENT_IDENTIFIER = _token("Patient.identifier", "r.patient_id")
 _OF_A_PATIENT: dict[str, Reader] = {
     "patient": _patient,
     "subject": _patient,
-    "patient.identifier": _token("Patient.identifier", "r.patient_id"),
-    "subject.identifier": _token("Patient.identifier", "r.patient_id"),
+    "patient.identifier": _owner_with,
+    "subject.identifier": _owner_with,
     "status": _status,
     "date": _date("r.sort_date", span),  # a period counts by its start
 }
