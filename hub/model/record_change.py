@@ -28,6 +28,11 @@ class ResourceChange:
     the same resource. `path` is where in the message the fact stands (`PV1`, `OBX[2]-5`). `event_time` orders updates of
     one resource (MSH-7 in UTC microseconds; 0 = unknown). `defaults` holds elements that FHIR requires and the message does
     not say: they count only while the record has none.
+
+    For what several applications tell of in turn (orders, reports, appointments): `gathers` makes identifiers add up, lets an
+    older message fill what the record lacks, and lets a message without a patient speak of a thing that is known. `adds` and
+    `removes` hold elements of lists to put in or take out (a participant, a result). `status_stays` names the stored statuses
+    that this message does not change.
     """
 
     type: str
@@ -36,6 +41,10 @@ class ResourceChange:
     path: str
     event_time: int = 0
     defaults: Json = field(default_factory=dict)
+    gathers: bool = False
+    adds: Json = field(default_factory=dict)
+    removes: Json = field(default_factory=dict)
+    status_stays: frozenset[str] = frozenset()
 
 
 class MovementAction(StrEnum):
