@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from adapters.mllp.tls import TlsClientOptions, TlsServerOptions, client_context, server_context
-from hub.app.config import API, DestinationSection, Installation, SourceSection, WebSection, absolute
+from hub.app.config import API, Installation, absolute
 from hub.app.mapping_worker import ENTRY_POINTS
 from hub.app.mapping_worker import registry as build_registry
+from hub.app.sections import WebSection
 from hub.app.terminal import counted, print_json, printable, tell_mistakes
+from hub.app.ways import DestinationSection, MllpDestinationSection, MllpSourceSection, SourceSection
 from hub.flow.graph import RECORD, REQUESTED, Route
 from hub.model.refusals import Misconfigured
 from mappings.registry import Registry
@@ -90,8 +92,8 @@ def route_mistakes(installation: Installation, registry: Registry) -> list[Misco
 def tls_mistakes(installation: Installation) -> list[Misconfigured]:
     """Certificates and keys that do not load or do not belong together."""
     configuration, mistakes = installation.configuration, []
-    listeners: list[tuple[str, WebSection | SourceSection]] = [("web", configuration.web)]
-    listeners += [(f"source[{source.name}]", source) for source in configuration.source]
+    listeners: list[tuple[str, WebSection | MllpSourceSection]] = [("web", configuration.web)]
+    listeners += [(f"source[{s.name}]", s) for s in configuration.source if isinstance(s, MllpSourceSection)]
 
     def file(path: Path | None) -> str:
         return str(absolute(installation, path) or "")
@@ -106,6 +108,8 @@ def tls_mistakes(installation: Installation) -> list[Misconfigured]:
         except Misconfigured as refused:
             mistakes.append(Misconfigured(str(installation.file), f"{where}.{refused.key}", f"{refused.reason}: {refused.file}"))
     for destination in configuration.destination:
+        if not isinstance(destination, MllpDestinationSection):
+            continue
         try:
             client_context(
                 TlsClientOptions(
@@ -131,10 +135,10 @@ def described(installation: Installation, registry: Registry) -> Json:
         {
             "name": section.name,
             "kind": section.kind,
-            "listen": section.listen,
-            "tls": _tls(section),
-            "peers": section.peers,
-            "tls_client_names": section.tls_client_names,
+            "listen": section.place,
+            "tls": _source_tls(section),
+            "peers": section.peers if isinstance(section, MllpSourceSection) else [],
+            "tls_client_names": section.tls_client_names if isinstance(section, MllpSourceSection) else [],
             "charset": graph.sources[section.name].charset,
             "return_to": section.return_to or None,
             "routes": _routes(installation, section.name),
@@ -160,11 +164,10 @@ def described(installation: Installation, registry: Registry) -> Json:
         {
             "name": section.name,
             "kind": section.kind,
-            "connect": section.connect,
+            "connect": section.place,
             "tls": _destination_tls(section),
             "waits": None,
-            "connections": section.connections,
-            "in_flight": section.in_flight,
+            **_at_once(section),
             "give_up_h": section.retry.give_up_h,
         }
         for section in configuration.destination
@@ -207,13 +210,27 @@ def _route(route: Route) -> Json:
     }
 
 
-def _tls(section: WebSection | SourceSection) -> str:
+def _at_once(section: DestinationSection) -> Json:
+    if isinstance(section, MllpDestinationSection):
+        return {"connections": section.connections, "in_flight": section.in_flight}
+    return {"batch_size": section.batch_size}
+
+
+def _source_tls(section: SourceSection) -> str:
+    if isinstance(section, MllpSourceSection):
+        return _tls(section)
+    return "ssh" if section.kind == "sftp" else "local"
+
+
+def _tls(section: WebSection | MllpSourceSection) -> str:
     if section.tls_cert_file is None:
         return "none"
     return "mutual" if section.tls_client_ca_file is not None else "server"
 
 
 def _destination_tls(section: DestinationSection) -> str:
+    if not isinstance(section, MllpDestinationSection):
+        return "ssh" if section.kind == "sftp" else "local"
     if not section.tls:
         return "none"
     return "mutual" if section.tls_cert_file is not None else "server"
@@ -226,6 +243,8 @@ def _remarks(installation: Installation, named: set[str]) -> list[str]:
     for source in configuration.source:
         if not _routes(installation, source.name):
             remarks.append(f"source[{source.name}]: has no route: its messages are kept, answered, and end as NO_ROUTE")
+        if not isinstance(source, MllpSourceSection):
+            continue
         if _open_to_the_network(source.listen) and source.tls_cert_file is None:
             remarks.append(
                 f"source[{source.name}].listen: takes messages from the network in clear text (tls_cert_file, tls_key_file)"
@@ -237,6 +256,8 @@ def _remarks(installation: Installation, named: set[str]) -> list[str]:
     for destination in configuration.destination:
         if destination.name not in named | returned:
             remarks.append(f"destination[{destination.name}]: no route sends anything to it")
+        if not isinstance(destination, MllpDestinationSection):
+            continue
         if not destination.tls and (destination.tls_ca_file or destination.tls_cert_file):
             remarks.append(f"destination[{destination.name}]: has TLS files but not tls = true: messages leave in clear text")
         elif not destination.tls and _open_to_the_network(destination.connect):
@@ -251,7 +272,14 @@ def _open_to_the_network(address: str) -> bool:
     return not (host.startswith("127.") or host in ("localhost", "::1"))
 
 
-_TLS_WORDS = {"none": "clear text", "server": "TLS", "mutual": "TLS both ways", None: ""}
+_TLS_WORDS = {
+    "none": "clear text",
+    "server": "TLS",
+    "mutual": "TLS both ways",
+    "ssh": "SSH, the server's key is known",
+    "local": "files of this machine",
+    None: "",
+}
 
 
 def _drawn(graph: Json) -> list[str]:

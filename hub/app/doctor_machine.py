@@ -15,6 +15,7 @@ from hub.app.check import load_mappings, route_mistakes
 from hub.app.config import Installation
 from hub.app.doctor_running import Running
 from hub.app.terminal import counted
+from hub.app.ways import MllpSourceSection
 from hub.model.refusals import HubError, Misconfigured
 from hub.store.verdicts import OK, WARNING, WRONG, Verdict
 
@@ -74,7 +75,9 @@ def _newest_message_s(installation: Installation) -> float:
 
 def open_files(installation: Installation, running: Running | None) -> Iterator[Verdict]:
     """The limit on open files of the running hub, else of this process, against the connections that may come."""
-    wanted = FILES_KEPT + sum(source.max_connections for source in installation.configuration.source)
+    wanted = FILES_KEPT + sum(
+        source.max_connections for source in installation.configuration.source if isinstance(source, MllpSourceSection)
+    )
     limit, whose = _limit(running.pid if running is not None else 0)
     if limit < wanted:
         yield Verdict(

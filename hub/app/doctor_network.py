@@ -13,8 +13,9 @@ from pathlib import Path
 
 from hub.app.certificate_dates import MAX_BYTES, NotACertificate, validities
 from hub.app.check import tls_mistakes
-from hub.app.config import DestinationSection, Installation, absolute
+from hub.app.config import Installation, absolute
 from hub.app.doctor_running import Running
+from hub.app.ways import MllpDestinationSection, MllpSourceSection
 from hub.store.verdicts import OK, WARNING, WRONG, Verdict
 
 CONNECT_S = 1.0
@@ -31,7 +32,8 @@ def listeners(installation: Installation, running: Running | None) -> Iterator[V
     """Every address to listen on: answered by the running hub, or free for it."""
     configuration = installation.configuration
     here = running if running is not None else Running(0, listens=False, serves=False)
-    named = [(f"source {source.name}", source.listen, here.listens) for source in configuration.source]
+    listening = [source for source in configuration.source if isinstance(source, MllpSourceSection)]
+    named = [(f"source {source.name}", source.listen, here.listens) for source in listening]
     for name, listen, answers in [*named, ("web", configuration.web.listen, here.serves)]:
         host, port = _split(listen)
         if port == 0:
@@ -101,7 +103,7 @@ def readiness(installation: Installation, running: Running | None) -> Iterator[V
 
 def destinations(installation: Installation, running: Running | None) -> Iterator[Verdict]:
     """Whether each destination takes a connection now; its deliveries wait while it does not."""
-    sections = installation.configuration.destination
+    sections = [one for one in installation.configuration.destination if isinstance(one, MllpDestinationSection)]
     if not sections:
         return
     with ThreadPoolExecutor(min(16, len(sections))) as pool:
@@ -169,7 +171,7 @@ def _reachable(listen: str) -> str:
     return f"{called}:{port}"
 
 
-def _connect_to(section: DestinationSection) -> str:
+def _connect_to(section: MllpDestinationSection) -> str:
     return _connect(section.connect)
 
 

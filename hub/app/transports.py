@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from adapters.mllp.client import MllpDestination
 from adapters.mllp.inflight import InflightBudget
 from adapters.mllp.options import MllpDestinationOptions, MllpSourceOptions
 from adapters.mllp.server import MllpSource
 from adapters.mllp.tls import TlsClientOptions, TlsServerOptions
-from hub.app.config import DestinationSection, Installation, SourceSection, absolute
+from hub.app.config import Installation, absolute
+from hub.app.ways import MllpDestinationSection, MllpSourceSection
 from hub.model.ports import Answer, Destination, Origin, Receive, Source
 
 
@@ -36,7 +38,7 @@ def make_destinations(installation: Installation) -> dict[str, Destination]:
     return {section.name: DESTINATIONS[section.kind](section, installation) for section in installation.configuration.destination}
 
 
-def _mllp_source(section: SourceSection, intake: Intake) -> Source:
+def _mllp_source(section: MllpSourceSection, intake: Intake) -> Source:
     host, port = _split(section.listen)
     installation = intake.installation
     tls = None
@@ -63,7 +65,7 @@ def _mllp_source(section: SourceSection, intake: Intake) -> Source:
     return MllpSource(options, intake.receive, on_refused=intake.on_refused, budget=intake.budget)
 
 
-def _mllp_destination(section: DestinationSection, installation: Installation) -> Destination:
+def _mllp_destination(section: MllpDestinationSection, installation: Installation) -> Destination:
     host, port = _split(section.connect)
     tls = None
     if section.tls:
@@ -97,5 +99,5 @@ def _file(installation: Installation, path: Path | None) -> str:
     return str(absolute(installation, path) or "")
 
 
-SOURCES: dict[str, Callable[[SourceSection, Intake], Source]] = {"mllp": _mllp_source}
-DESTINATIONS: dict[str, Callable[[DestinationSection, Installation], Destination]] = {"mllp": _mllp_destination}
+SOURCES: dict[str, Callable[[Any, Intake], Source]] = {"mllp": _mllp_source}
+DESTINATIONS: dict[str, Callable[[Any, Installation], Destination]] = {"mllp": _mllp_destination}

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from adapters.mllp.sender import messages_in
-from hub.app.config import BellSection, Installation, StoreSection
+from hub.app.config import Installation
 from hub.app.hub import Hub
 from hub.app.logging import set_up_logging
 from hub.app.run import new_runner
+from hub.app.sections import BellSection, StoreSection
 from hub.app.terminal import destination_name, failed, print_json, printable, remark, told
 from hub.formats.er7 import Message, read
 from hub.ledger import queries
