@@ -15,7 +15,7 @@ from types import ModuleType
 from hub.formats.er7 import Message
 from hub.model.identity import PatientIdentity
 from hub.model.site import Site
-from mappings.hl7v2 import adt
+from mappings.hl7v2 import adt, zam_z01
 from mappings.hl7v2.admission import Admit, admission
 from mappings.hl7v2.cda_document_reference import DocumentTypes
 from mappings.hl7v2.mdm_t02 import MdmT02
@@ -136,5 +136,6 @@ def builtin(read_table: ReadTable = packaged_table) -> Registry:
         (reads("ORU^R01", profile=r".*\^CISIS_TLR_HL7_V2"), None),  # téléradiologie: an answer to a request, not a report
         (reads("ORU^R01"), OruR01()),
         (reads(*documents), MdmT02()),
+        (reads(*(f"ZAM^{event}" for event in zam_z01.EVENTS)), zam_z01.ZamZ01()),
     ]
     return Registry(tuple(rows), admission(load(read_table("message_types"))))

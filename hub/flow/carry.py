@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 from hub.flow.graph import DestinationSpec, Graph
 from hub.flow.ports import Registry
@@ -13,9 +13,9 @@ from hub.flow.workshop import Workshop
 from hub.formats.er7 import Message, read
 from hub.ledger.deliveries import Head
 from hub.ledger.messages import body_of
-from hub.model.ports import Destination, PeerReference
+from hub.model.ports import CanBeAsked, Destination, PeerReference
 from hub.model.record_change import RecordChange
-from hub.model.refusals import HubError, TranslationFailed
+from hub.model.refusals import HubError, PeerRefused, TranslationFailed
 from hub.model.site import Site
 from hub.record.apply import apply
 from hub.store import Store, Transaction
@@ -27,12 +27,25 @@ class NotOurs(HubError):
     code = "NotOurs"
 
 
+After = Callable[[Transaction], str]
+"""What is filed behind the end of a delivery, in its transaction: a receipt. Gives the destination to wake, or nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cargo:
     """What came back from one carried delivery."""
 
     reference: PeerReference = field(default_factory=PeerReference)
     also: Callable[[Transaction], None] | None = None
+    after: After | None = None
+
+
+class SaidNo(PeerRefused):
+    """The peer refused for good, and `after` files what it said."""
+
+    def __init__(self, refused: PeerRefused, after: After) -> None:
+        super().__init__(refused.sentence, answer=refused.answer, reason=refused.reason)
+        self.after = after
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +102,13 @@ class ApplicationCarrier:
             body = with_cr(body)
         if not may_send():
             raise NotOurs("the lease ended before anything was sent")
+        if head.unsure and self._spec.on_unsure == "ask":
+            peer = cast(CanBeAsked, self._destination)
+            there = await peer.ask(body, delivery_id=head.id, control_id=head.control_id)
+            if there is not None:
+                return Cargo(there)
+            if not may_send():
+                raise NotOurs("the lease ended while the peer was asked")
         return Cargo(await self._destination.send(body, delivery_id=head.id, control_id=head.control_id))
 
     async def probe(self) -> None:

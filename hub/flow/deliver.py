@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
 from hub.bell.port import Bell
-from hub.flow.carry import NotOurs
+from hub.flow.carry import NotOurs, SaidNo
 from hub.flow.file_plans import Grant
 from hub.flow.graph import DestinationSpec
 from hub.flow.membership import Membership
@@ -32,12 +32,16 @@ LANES_HELD = 256  # and owned at any moment
 
 
 class Carried(Protocol):
-    """What a carrier brings back: the peer's reference, and what to do in the transaction that files the end."""
+    """What a carrier brings back: the peer's reference, and what to do in the transaction that files the end, before and
+    behind it.
+    """
 
     @property
     def reference(self) -> PeerReference: ...
     @property
     def also(self) -> Callable[[Transaction], None] | None: ...
+    @property
+    def after(self) -> Callable[[Transaction], str] | None: ...
 
 
 class Carrier(Protocol):
@@ -283,6 +287,7 @@ class Dispatcher:
             answer=reference.answer,
             external_ref=reference.external_ref,
             also=carried.also,
+            after=carried.after,
         )
 
     def _failed(self, head: Head, error: HubError, started: int) -> Outcome:
@@ -312,8 +317,11 @@ class Dispatcher:
         elif isinstance(error, PeerRefused):
             self.breaker.answered()
             outcome.event = DeliveryEvent.REFUSE
+            outcome.after = error.after if isinstance(error, SaidNo) else None
         elif isinstance(error, TranslationFailed | BlobDamaged):
             outcome.event, outcome.breaks_message = DeliveryEvent.GIVE_UP, True
+        if head.unsure and self.spec.on_unsure == "ask" and outcome.event in (DeliveryEvent.FAIL_FOR_NOW, DeliveryEvent.HOLD):
+            outcome.event = DeliveryEvent.NO_ANSWER  # it could not be asked: nobody knows still
         if outcome.event in (DeliveryEvent.FAIL_FOR_NOW, DeliveryEvent.NO_ANSWER, DeliveryEvent.HOLD) and not outcome.block:
             self._delay(outcome, now)
         if outcome.event in (DeliveryEvent.GIVE_UP, DeliveryEvent.REFUSE) and self.spec.on_dead == "block":
@@ -366,6 +374,10 @@ class Dispatcher:
                 delivery_id=outcome.head.id,
                 error=type(result).__name__,
             )
+            if outcome.after is not None:  # the end itself is not in doubt
+                outcome.after = None
+                self._file(outcome)
+                return
             if outcome.also is not None:
                 self._file(
                     Outcome(
@@ -384,6 +396,8 @@ class Dispatcher:
         if result.fenced:
             self._meters.fenced.inc()
             log.event("deliver.fenced", level="warning", destination=self.spec.name, delivery_id=outcome.head.id)
+        if result.ring:
+            self._bell.ring(result.ring)
         if result.next is not None and not self.breaker.is_open and not self._stopping:
             heapq.heappush(self._ready, (result.next.id, result.next))
             self._pump()

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from hub.bell.port import Bell
 from hub.flow.graph import RECORD, Graph
-from hub.flow.ports import Registry
+from hub.flow.ports import Registry, receipts_told
+from hub.flow.receipts import HUB, ReceiptDesk
 from hub.formats.er7 import read
 from hub.ledger import acts
 from hub.ledger.acts import NotFound, NotPossible, Receipt
@@ -64,9 +65,18 @@ class Operations:
         return [uid_text(one) for one in made]
 
     async def file_receipt(self, delivery_id: str, receipt: Receipt) -> None:
-        """Keep a receipt (DMP answer, DSN, MDN) for a delivery."""
+        """Keep a receipt (DMP answer, DSN, MDN) for a delivery, and tell the creator who asked for it; once."""
         number = _number(delivery_id)
-        await self._store.write(lambda tx: acts.file_receipt(tx, number, receipt))
+        ring = await self._store.write(lambda tx: self._file_receipt(tx, number, receipt))
+        if ring:
+            self._bell.ring(ring)
+
+    def _file_receipt(self, tx: Transaction, number: int, receipt: Receipt) -> str:
+        row = tx.row("SELECT message_id FROM delivery WHERE id = ?", number)
+        if row is None:
+            raise NotFound("no such delivery")
+        desk = ReceiptDesk(self._store, self._graph, self._registry, self._site)
+        return desk.file(tx, number, receipt, desk.creator_of(tx, row[0]))
 
     def _replay(self, tx: Transaction, number: int, only: Sequence[str]) -> tuple[list[int], list[str]]:
         row = tx.row("SELECT source, connection, patient_id, charset FROM message WHERE id = ?", number)
@@ -77,8 +87,11 @@ class Operations:
         structure, site = self._registry.find(message), replace(self._site, source=source)
         requested = structure.requests(message, site) if structure is not None else ()
         refused = dict(structure.refused_requests(message, site)) if structure is not None else {}
-        targets = self._graph.targets(source, message, requested, record=structure is not None)
+        told = receipts_told(structure, message, site)
+        targets = self._graph.targets(source, message, requested, record=structure is not None and not told)
         known = {t.destination: t.mapping for t in targets if t.destination not in refused}
+        if source == HUB:  # what the hub made goes where it went
+            known = dict(tx.rows("SELECT destination, mapping FROM delivery WHERE message_id = ?", number))
         for name in only:
             if name in refused:
                 raise NotPossible(f"a rule forbids this delivery ({refused[name]})")
@@ -88,6 +101,8 @@ class Operations:
         if not chosen:
             raise NotPossible("nothing to replay: name the destination (dmp, mssante:…) to send outside again")
         tail = f"p{patient_id}" if patient_id is not None else f"s{source}/{connection}"
+        if source == HUB:
+            tail = self._lane_tail(tx, number)
         made = acts.replay(
             tx,
             number,
@@ -97,6 +112,12 @@ class Operations:
             blocked=self._graph.blocked,
         )
         return made, chosen
+
+    @staticmethod
+    def _lane_tail(tx: Transaction, number: int) -> str:
+        """Of the lane that a message of the hub's own went by."""
+        row = tx.row("SELECT destination, lane FROM delivery WHERE message_id = ? ORDER BY id LIMIT 1", number)
+        return str(row[1]).removeprefix(f"{row[0]}/") if row is not None else f"s{HUB}/{HUB}"
 
     def _ring_all(self) -> None:
         for name in (*self._graph.destinations, RECORD):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from hub.formats.er7 import Message
 from hub.model.identity import PatientIdentity
-from hub.model.receipts import ReceiptsWanted
+from hub.model.receipts import IncomingReceipt, ReceiptsWanted
 from hub.model.record_change import RecordChange
 from hub.model.refusals import Finding
 from hub.model.site import Site
@@ -32,6 +32,12 @@ class Structure(Protocol):
     def refused_requests(self, message: Message, site: Site) -> Sequence[tuple[str, str]]: ...
     def receipts_wanted(self, message: Message, site: Site) -> ReceiptsWanted: ...
     def translate(self, message: Message, site: Site) -> RecordChange: ...
+
+
+def receipts_told(structure: Structure | None, message: Message, site: Site) -> Sequence[IncomingReceipt]:
+    """Receipts of another platform that a message brings: what its structure's `receipts` gives, if it has that method."""
+    told: Any = getattr(structure, "receipts", None)
+    return tuple(told(message, site)) if told is not None else ()
 
 
 Rewrite = Callable[[Message, Site], bytes]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -18,7 +18,8 @@ from hub.bell.port import Bell
 from hub.flow.file_plans import Filed, Grant, Plan, file_plans
 from hub.flow.graph import RECORD, Graph
 from hub.flow.membership import Membership, bell_of
-from hub.flow.ports import Registry, Structure
+from hub.flow.ports import Registry, Structure, receipts_told
+from hub.flow.receipts import DMP, ReceiptDesk
 from hub.flow.recent import Recent
 from hub.formats.er7 import Message, read
 from hub.ledger import routing
@@ -157,9 +158,10 @@ class Router:
                 plans.append(await self._plan_of(row, bodies.get(row.id)))
                 if n % SLICE == 0:
                     await asyncio.sleep(0)
-            if before is not None:  # a group that fails is filed again before the next: patients' messages stay in order
-                await self._filed(*before)
-            before = group, asyncio.ensure_future(self._file(plans))
+            for part in _alone_where_it_acts(plans):
+                if before is not None:  # a group that fails is filed again before the next: patients' messages stay in order
+                    await self._filed(*before)
+                before = [plan.row for plan in part], asyncio.ensure_future(self._file(part))
             for plan in plans:
                 self._recent.routed(plan.row.id, has_deliveries=plan.has_deliveries)
             if self._pressed():  # senders wait for their answers: what is kept can wait a little
@@ -214,6 +216,7 @@ class Router:
                     blocked=self._graph.blocked,
                     held=self._held,
                     grants=grants,
+                    desk=self._desk,
                     seen=self._store.seen if self._store.shared else None,
                 )
             )
@@ -278,12 +281,14 @@ class Router:
         structure = self._registry.find(message)
         requested = structure.requests(message, site) if structure is not None else ()
         refused = dict(structure.refused_requests(message, site)) if structure is not None else {}
-        targets = self._graph.targets(row.source, message, requested, record=structure is not None)
+        told = receipts_told(structure, message, site)
+        targets = self._graph.targets(row.source, message, requested, record=structure is not None and not told)
         change = None
         if structure is not None and not structure.heavy and any(t.destination == RECORD for t in targets):
             change = self._translate(structure, message, site, row.id)
         identity = change.identity if change is not None else self._registry.identity(message, site) if targets else None
         document, follows = _documents(change)
+        asked = {t.destination for t in targets}
         remarks = tuple(structure.remarks(message, site)) if structure is not None and targets else ()
         return Plan(
             row,
@@ -295,7 +300,14 @@ class Router:
             change,
             document,
             follows,
+            self._desk.creator(message, row.source) if refused or DMP in asked else None,
+            tuple(told),
+            withdraws=_deletes(change),
         )
+
+    @property
+    def _desk(self) -> ReceiptDesk:
+        return ReceiptDesk(self._store, self._graph, self._registry, self._site)
 
     def _translate(self, structure: Structure, message: Message, site: Site, number: int) -> RecordChange | None:
         """None when the mapping fails: the record's lane meets the error again and sets the message aside; others go on."""
@@ -304,6 +316,21 @@ class Router:
         except Exception as error:
             log.event("route.translate_failed", level="error", message_id=number, error=type(error).__name__)
             return None
+
+
+def _deletes(change: RecordChange | None) -> bool:
+    return change is not None and bool(change.documents) and change.documents[0].action is DocumentAction.DELETE
+
+
+def _alone_where_it_acts(plans: Sequence[Plan]) -> Iterator[Sequence[Plan]]:
+    """Plans in their order, those that merge or part patients each by itself."""
+    start = 0
+    for n, plan in enumerate(plans):
+        if plan.acts:
+            yield from (part for part in (plans[start:n], plans[n : n + 1]) if part)
+            start = n + 1
+    if start < len(plans):
+        yield plans[start:]
 
 
 def _documents(change: RecordChange | None) -> tuple[str | None, str | None]:

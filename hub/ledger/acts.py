@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from hub.ledger.barriers import lift
 from hub.ledger.deliveries import NewDelivery, add, occupied
 from hub.ledger.outcomes import settle
 from hub.model.refusals import HubError
@@ -36,7 +37,10 @@ class NotPossible(HubError):
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """A receipt for a delivery. `kind` is ACK, DMP, DSN or MDN; `at` UTC microseconds."""
+    """A receipt for a delivery. `kind` is ACK, DMP, DSN or MDN; `at` UTC microseconds; `code` why it is negative.
+
+    `detail` tells receipts of one kind apart where a delivery may have several (the mailbox); else it is for people.
+    """
 
     kind: str
     positive: bool
@@ -194,22 +198,28 @@ def replay(
     return [d.id for d in made]
 
 
-def file_receipt(tx: Transaction, delivery_id: int, receipt: Receipt) -> None:
-    """Keep a receipt; a negative one makes the message PARTIAL.
+def file_receipt(tx: Transaction, delivery_id: int, receipt: Receipt) -> bool:
+    """Keep a receipt; False when the delivery has the same one already: kind, sign, code and detail.
+
+    A negative one makes the message PARTIAL; that of a delivery which failed anyway adds nothing.
 
     Raises:
         NotFound: no such delivery.
     """
-    message_id, _, _ = _delivery(tx, delivery_id)
-    row = tx.row("SELECT coalesce(max(n), 0) FROM receipt WHERE delivery_id = ?", delivery_id)
-    assert row is not None
+    message_id, state, _ = _delivery(tx, delivery_id)
+    told = (receipt.kind, int(receipt.positive), receipt.code, receipt.detail)
+    filed = tx.rows(
+        "SELECT n, kind, positive, coalesce(code, ''), coalesce(detail, '') FROM receipt WHERE delivery_id = ?", delivery_id
+    )
+    if any(row[1:] == told for row in filed):
+        return False
     tx.insert(
         "receipt",
         ("delivery_id", "n", "kind", "positive", "at", "code", "detail"),
         [
             (
                 delivery_id,
-                row[0] + 1,
+                max((row[0] for row in filed), default=0) + 1,
                 receipt.kind,
                 int(receipt.positive),
                 receipt.at,
@@ -218,12 +228,13 @@ def file_receipt(tx: Transaction, delivery_id: int, receipt: Receipt) -> None:
             )
         ],
     )
-    if not receipt.positive:
-        state, open_n, failed_n = message_state(tx, message_id)
-        after = state
-        if not open_n and (state, MessageEvent.ENDED_WITH_FAILURE) in MESSAGE_STATES:
-            after = advance(MESSAGE_STATES, state, MessageEvent.ENDED_WITH_FAILURE)
+    if not receipt.positive and state not in FAILED_DELIVERIES:
+        message, open_n, failed_n = message_state(tx, message_id)
+        after = message
+        if not open_n and (message, MessageEvent.ENDED_WITH_FAILURE) in MESSAGE_STATES:
+            after = advance(MESSAGE_STATES, message, MessageEvent.ENDED_WITH_FAILURE)
         tx.run("UPDATE message SET state = ?, failed_n = ? WHERE id = ?", after.value, failed_n + 1, message_id)
+    return True
 
 
 def _delivery(tx: Transaction, delivery_id: int) -> tuple[int, DeliveryState, str]:
@@ -249,3 +260,4 @@ def _close_lane(tx: Transaction, lane: str) -> None:
         lane,
         lane,
     )
+    lift(tx, [lane])

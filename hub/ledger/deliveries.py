@@ -33,11 +33,17 @@ _DELIVERY = (
 _HEADS = (
     "WITH v(k) AS (VALUES {values}) "
     "SELECT d.id, d.message_id, d.destination, d.mapping, d.lane, d.state, d.attempts, d.first_try_at, d.replay, "
-    "m.source, m.control_id, m.in_file, m.sha256, m.charset, d.follows FROM v JOIN delivery d ON d.id = "
+    "m.source, m.control_id, m.in_file, m.sha256, m.charset, d.follows, "
+    "EXISTS (SELECT 1 FROM barrier b WHERE b.lane = v.k AND b.at <= d.id AND EXISTS (SELECT 1 FROM delivery o "
+    "WHERE o.lane = b.other AND o.id < b.at AND o.state IN ('QUEUED','WAITING','SENDING','UNSURE'))) "
+    "FROM v JOIN delivery d ON d.id = "
     "(SELECT o.id FROM delivery o WHERE o.lane = v.k AND o.state IN ('QUEUED','WAITING','SENDING','UNSURE') "
     "ORDER BY o.id LIMIT 1) "
     "JOIN message m ON m.id = d.message_id"
 )
+
+
+BARRED = "waits for another number of the same patient"  # why a lane is blocked; see `hub.ledger.barriers`
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +205,8 @@ def heads_of(tx: Transaction, lanes: Collection[str], epoch: int | Mapping[str, 
 
 
 def _head(tx: Transaction, row: Row, epoch: int) -> Head | Held:
+    if row[15]:
+        return Held(BARRED)
     if (
         row[14] is not None
         and tx.row(
@@ -238,7 +246,7 @@ def _head(tx: Transaction, row: Row, epoch: int) -> Head | Held:
 
 
 def give_back(tx: Transaction, heads: Sequence[Head], *, now: int) -> None:
-    """Release lanes whose heads were claimed and never sent (drain, breaker)."""
+    """Release lanes whose heads were claimed and never sent (drain, breaker). What was unsure before stays so."""
     epochs = {head.lane: head.epoch for head in heads}
     ours = {key for key, epoch in _locked_lanes(tx, list(epochs)) if epochs[key] == epoch}
     tx.run_in("UPDATE lane SET owner = NULL WHERE key IN ({keys})", sorted(ours))
@@ -246,7 +254,11 @@ def give_back(tx: Transaction, heads: Sequence[Head], *, now: int) -> None:
         "delivery",
         "id",
         ("state", "updated_at"),
-        [(head.id, DeliveryState.QUEUED.value, now) for head in heads if head.lane in ours],
+        [
+            (head.id, (DeliveryState.UNSURE if head.unsure else DeliveryState.QUEUED).value, now)
+            for head in heads
+            if head.lane in ours
+        ],
     )
 
 

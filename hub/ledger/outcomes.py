@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from hub.ledger.barriers import lift
 from hub.ledger.deliveries import Head, Held, heads_of
 from hub.model.states import (
     DELIVERY_STATES,
@@ -27,7 +28,8 @@ ANSWER_BYTES = 4096
 
 @dataclass(slots=True)
 class Outcome:
-    """The end of one attempt. `also` runs in the same transaction (the record's change) before the mark.
+    """The end of one attempt. `also` runs in the same transaction (the record's change) before the mark, `after` at its end
+    (receipts): it gives the destination to wake, or nothing.
 
     `not_before` delays the whole lane; `block` holds it until an operator acts.
     """
@@ -44,15 +46,19 @@ class Outcome:
     breaks_message: bool = False  # the hub's own failure: the message is set aside
     keep_lane: bool = True  # go on with the lane's next delivery
     also: Callable[[Transaction], None] | None = field(default=None, repr=False)
+    after: Callable[[Transaction], str] | None = field(default=None, repr=False)
     again: bool = False  # the answer to an earlier commit of this end was lost
 
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """`fenced`: somebody else took the lane since. `next`: the lane's next head, already SENDING."""
+    """`fenced`: somebody else took the lane since. `next`: the lane's next head, already SENDING. `ring`: a destination that got
+    a delivery by it, or whose lanes are free by it.
+    """
 
     fenced: bool = False
     next: Head | None = None
+    ring: str = ""
 
 
 def mark(tx: Transaction, outcomes: Sequence[Outcome], *, owner: str) -> list[Marked]:
@@ -85,6 +91,9 @@ def mark(tx: Transaction, outcomes: Sequence[Outcome], *, owner: str) -> list[Ma
     _mark_deliveries(tx, valid)
     _settle_messages(tx, valid)
     following = _go_on(tx, valid, {key for key, (lane_owner, _) in lanes.items() if lane_owner == owner})
+    lifted = lift(tx, {o.head.lane for o in valid if DELIVERY_STATES[DeliveryState.SENDING, o.event] not in OPEN_DELIVERIES})
+    rings = {outcome.head.id: outcome.head.destination for outcome in valid[:1] if lifted}
+    rings |= {outcome.head.id: ring for outcome in valid if outcome.after is not None and (ring := outcome.after(tx))}
     for outcome in outcomes:  # filed before: what its lane's next head is, was in the answer that got lost
         lane = lanes.get(outcome.head.lane)
         if outcome.head.id in filed and lane == (owner, outcome.head.epoch):
@@ -92,7 +101,7 @@ def mark(tx: Transaction, outcomes: Sequence[Outcome], *, owner: str) -> list[Ma
             if isinstance(head, Head):
                 following[outcome.head.id] = replace(head, unsure=False)
     return [
-        Marked(next=following.get(outcome.head.id)) if not result.fenced else result
+        Marked(next=following.get(outcome.head.id), ring=rings.get(outcome.head.id, "")) if not result.fenced else result
         for outcome, result in zip(outcomes, results, strict=True)
     ]
 

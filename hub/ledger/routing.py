@@ -34,6 +34,7 @@ class Routed:
     open_n: int
     failed_n: int
     made: int  # deliveries in all
+    taken: bool = False  # it had its effect without a delivery
     findings: tuple[Finding, ...] = ()
     broke: bool = False
 
@@ -77,7 +78,7 @@ def file_routed(tx: Transaction, routed: Sequence[Routed], before: dict[int, tup
         state = MessageState.RECEIVED
         if r.broke:
             state = advance(MESSAGE_STATES, state, MessageEvent.BREAK)
-        elif not r.made:
+        elif not r.made and not r.taken:
             state = advance(MESSAGE_STATES, state, MessageEvent.NO_ROUTE)
         else:
             state = advance(MESSAGE_STATES, state, MessageEvent.ROUTE)

@@ -68,3 +68,13 @@ class Destination(Protocol):
     async def send(self, body: bytes, *, delivery_id: int, control_id: str) -> PeerReference: ...
     async def probe(self) -> None: ...
     async def close(self) -> None: ...
+
+
+class CanBeAsked(Destination, Protocol):
+    """A destination whose peer says whether it has a delivery already: `on_unsure = "ask"`.
+
+    `ask` gets what `send` got, and gives what it would have given, or None when the peer has nothing of it.
+    Raises (ask): as send.
+    """
+
+    async def ask(self, body: bytes, *, delivery_id: int, control_id: str) -> PeerReference | None: ...

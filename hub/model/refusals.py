@@ -180,14 +180,14 @@ APPLICATION_ERRORS_0533 = {
 
 
 class DeliveryFailed(HubError):
-    """One attempt did not succeed; `answer` is what the peer said, for the attempt row."""
+    """One attempt did not succeed; `answer` is what the peer said, for the attempt row, `reason` its own code."""
 
     code = "DeliveryFailed"
     retry = Retry.TRANSIENT
 
-    def __init__(self, sentence: str = "", *, answer: bytes = b"") -> None:
+    def __init__(self, sentence: str = "", *, answer: bytes = b"", reason: str = "") -> None:
         super().__init__(sentence)
-        self.answer = answer
+        self.answer, self.reason = answer, reason
 
 
 class PeerUnavailable(DeliveryFailed):

@@ -46,7 +46,8 @@ def zam(
     """A ZAM message in ER7, without MLLP framing.
 
     Z01 tells of the DMP, Z02 of reception by one mailbox, Z03 of reading by one mailbox (`address`). `error` is code, label
-    and coding system of ERR-5; a negative receipt always carries ERR. `charset` is a Python codec.
+    and coding system of ERR-5; a negative receipt always carries ERR. `receiving_app` and `receiving_facility` are HD, their
+    components parted by `^`. `charset` is a Python codec.
 
     Raises:
         ValueError: Z02 or Z03 without an address.
@@ -67,8 +68,8 @@ def zam(
                 b"MSH|^~\\&",
                 text(site.name),
                 text(site.organisation),
-                text(receiving_app),
-                text(receiving_facility),
+                coded(receiving_app),
+                coded(receiving_facility),
                 timestamp(at, site.timezone),
                 b"",
                 b"ZAM^%b^ZAM_Z01" % kind.encode(),
