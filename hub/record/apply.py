@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from hub.model.record_change import Json, RecordChange, ResourceChange, merged
+from hub.model.consent_codes import PATIENT, key_for
+from hub.model.record_change import Json, MovementChange, RecordChange, ResourceChange, merged
 from hub.model.refusals import Finding
 from hub.record.documents import DocumentFiler
-from hub.record.filing import Draft, Filing
+from hub.record.filing import Draft, Filing, Stored
 from hub.record.identity import concerned, identifier_keys
 from hub.record.instants import begins
+from hub.record.movements import Stays, computed_only
 from hub.record.patients import file_patient, identifiers_of, patient_key, show_merges
 from hub.store import Transaction
 
@@ -64,17 +66,21 @@ def apply_all(tx: Transaction, arrivals: Sequence[Arrival], *, next_id: Callable
     filing.load(
         [
             *(patient_key(number) for number in patients),
-            *((one.type, one.key) for arrival in arrivals for one in arrival.change.resources),
+            *((one.type, key_for(one.key, arrival.patient_id)) for arrival in arrivals for one in arrival.change.resources),
             *(("DocumentReference", one.master_id) for arrival in arrivals for one in arrival.change.documents),
         ]
     )
     known = identifiers_of(tx, [number for number in patients if filing.get(*patient_key(number)) is None])
-    applied = [_apply(filing, arrival, known) for arrival in arrivals]
+    stays = Stays(tx)
+    moved = {("Encounter", one.encounter) for arrival in arrivals for one in arrival.change.movements}
+    stays.load(stored.id for key in moved if (stored := filing.get(*key)) is not None)
+    applied = [_apply(filing, arrival, known, stays) for arrival in arrivals]
     filing.flush()
+    stays.flush(filing)
     return applied
 
 
-def _apply(filing: Filing, arrival: Arrival, known: dict[int, list[Json]]) -> Applied:
+def _apply(filing: Filing, arrival: Arrival, known: dict[int, list[Json]], stays: Stays) -> Applied:
     change, patient_id = arrival.change, arrival.patient_id
     filing.begin(arrival.message_id, change.mapping, arrival.source)
     findings: list[Finding] = []
@@ -91,7 +97,12 @@ def _apply(filing: Filing, arrival: Arrival, known: dict[int, list[Json]]) -> Ap
     if change.acts and patient_id is not None:
         show_merges(filing, concerned(filing.tx, change.acts, patient_id), path=change.acts[0].path)
     for one in {(one.type, one.key): one for one in change.resources}.values():
-        findings += _file_resource(filing, one, patient_id)
+        if patient_id is None and one.key.startswith(PATIENT):
+            findings.append(Finding("PATIENT_UNKNOWN", one.path, f"{one.path}: whose it is is not known, so it is not filed"))
+            continue
+        key = key_for(one.key, patient_id)
+        movements = [movement for movement in change.movements if one.type == "Encounter" and movement.encounter == one.key]
+        findings += _file_resource(filing, replace(one, key=key) if key != one.key else one, patient_id, stays, movements)
     if change.documents:
         filer = DocumentFiler(filing, patient_id)
         for document in change.documents:
@@ -100,7 +111,9 @@ def _apply(filing: Filing, arrival: Arrival, known: dict[int, list[Json]]) -> Ap
     return Applied(filing.created, filing.updated, filing.unchanged, tuple(findings))
 
 
-def _file_resource(filing: Filing, change: ResourceChange, patient_id: int | None) -> list[Finding]:
+def _file_resource(
+    filing: Filing, change: ResourceChange, patient_id: int | None, stays: Stays, movements: Sequence[MovementChange]
+) -> list[Finding]:
     findings = []
     stored, key = filing.get(change.type, change.key), change.key
     if stored is not None and not filing.same_person(stored.patient_id, patient_id):
@@ -113,9 +126,13 @@ def _file_resource(filing: Filing, change: ResourceChange, patient_id: int | Non
         )
         key = f"{change.key}#{patient_id or 0}"
         stored = filing.get(change.type, key)
+    if movements:
+        return findings + _file_stay(filing, stays, change, movements, stored=stored, key=key, patient_id=patient_id)
     said = {name: value for name, value in change.body.items() if name not in _WRITTEN_HERE}
     before = stored.json if stored is not None else {}
     body = merged(before, said, change.defaults)
+    if stored is not None and change.type == "Encounter" and body != before and stays.has_movements(stored.id):
+        body = merged(before, computed_only(said), change.defaults)
     draft = Draft(body, str(body.get("status", "")), change.path, sort_date=begins(_date_of(body)), event_time=change.event_time)
     if stored is None:
         filing.create(change.type, key, patient_id, draft)
@@ -125,6 +142,28 @@ def _file_resource(filing: Filing, change: ResourceChange, patient_id: int | Non
     else:
         filing.change(stored, draft)
     return findings
+
+
+def _file_stay(
+    filing: Filing,
+    stays: Stays,
+    change: ResourceChange,
+    movements: Sequence[MovementChange],
+    *,
+    stored: Stored | None,
+    key: str,
+    patient_id: int | None,
+) -> list[Finding]:
+    """The Encounter as all its movements say, those of this message among them; their order of arrival does not matter."""
+    number = stored.id if stored is not None else filing.next_id()
+    stays.add(number, movements, filing.message_id, stored)
+    body = stays.encounter(number, stored.json if stored is not None else {}, change.defaults)
+    draft = Draft(body, str(body["status"]), change.path, sort_date=begins(_date_of(body)), event_time=change.event_time)
+    if stored is None:
+        filing.create(change.type, key, patient_id, draft, number=number)
+    else:
+        filing.change(stored, draft)
+    return stays.findings(number, movements)
 
 
 def _date_of(body: Json) -> str:
