@@ -11,6 +11,7 @@ import orjson
 from hub.model.refusals import AlreadyReceived, Finding, MessageRefused
 from hub.model.states import ACK_STATES, MESSAGE_STATES, AckEvent, AckState, MessageEvent, MessageState, advance
 from hub.store import BlobDamaged, Transaction
+from hub.store.blob_names import name
 
 FORMAT_ER7 = "hl7v2-er7"
 INLINE_BYTES = 256 << 10  # larger bodies are files
@@ -96,6 +97,9 @@ def keep(tx: Transaction, items: Sequence[NewMessage], *, dedupe_since: int) -> 
 
     Only a stored AA is answered again. After AE or AR the same bytes are judged afresh on the same row. A source that is
     `strict_control_id` is refused a control id that it has used for other bytes since then.
+
+    Raises:
+        BlobGoing: a large body like one of these is being removed in this moment.
     """
     first: dict[_Key, NewMessage] = {}
     for item in items:
@@ -132,6 +136,7 @@ def keep(tx: Transaction, items: Sequence[NewMessage], *, dedupe_since: int) -> 
 
 
 def _write(tx: Transaction, items: Sequence[NewMessage]) -> None:
+    name(tx, [item.sha256 for item in items if item.in_file])
     tx.insert(
         "message",
         _MESSAGE,

@@ -56,16 +56,16 @@ def read_binary(
         return None
     condition = visible(viewer)
     row = tx.row(
-        'SELECT b.message_id, b."offset", b.length, b.encoding, b.content_type, b.size, b.sha1, b.promoted, r.id, r.mask,'  # noqa: S608 - our names
-        " r.updated_at, r.body FROM binary_content b JOIN resource r ON r.id = b.resource_id"
+        'SELECT b.message_id, b."offset", b.length, b.encoding, b.content_type, b.size, b.sha1, b.promoted,'  # noqa: S608 - our names
+        " b.promoted_blob, r.id, r.mask, r.updated_at, r.body FROM binary_content b JOIN resource r ON r.id = b.resource_id"
         f" WHERE b.id = ? AND {condition.sql}",
         number,
         *condition.values,
     )
-    if row is None or not (_names(row[11], logical_id) or _in_a_visible_version(tx, row[8], logical_id, viewer)):
+    if row is None or not (_names(row[12], logical_id) or _in_a_visible_version(tx, row[9], logical_id, viewer)):
         return None
-    data = _decoded(row, body_of, default_charset)
-    return BinaryContent(uid_text(number), row[4], data, uid_text(row[8]), row[9], row[10])
+    data = _bytes(tx, row, body_of, default_charset)
+    return BinaryContent(uid_text(number), row[4], data, uid_text(row[9]), row[10], row[11])
 
 
 def _names(body: bytes, logical_id: str) -> bool:
@@ -82,18 +82,31 @@ def _in_a_visible_version(tx: Transaction, document: int, logical_id: str, viewe
     return any(_names(row[0], logical_id) for row in rows)
 
 
-def _decoded(row: Row, body_of: Callable[[int], bytes], default_charset: str) -> bytes:
-    message_id, offset, length, encoding, content_type, size, digest, promoted = row[:8]
+def taken_out(raw: bytes, content: ContentRange, default_charset: str = "utf-8") -> bytes:
+    """A document's bytes out of the message that holds them, checked against what was filed.
+
+    Raises:
+        BlobDamaged.
+    """
     try:
-        data = (
-            bytes(promoted)
-            if promoted is not None
-            else document_bytes(
-                body_of(message_id), ContentRange(offset, length, encoding, content_type, size, digest), default_charset
-            )
-        )
+        data = document_bytes(raw, content, default_charset)
     except Unreadable:
         data = b""
+    return _checked(data, content.size, content.sha1)
+
+
+def _bytes(tx: Transaction, row: Row, body_of: Callable[[int], bytes], default_charset: str) -> bytes:
+    message_id, offset, length, encoding, content_type, size, digest, promoted, blob = row[:9]
+    if promoted is not None:
+        return _checked(bytes(promoted), size, digest)
+    if blob is not None:
+        return _checked(tx.blob(bytes(blob)), size, digest)
+    return taken_out(
+        body_of(message_id), ContentRange(offset, length, encoding, content_type, size, bytes(digest)), default_charset
+    )
+
+
+def _checked(data: bytes, size: int, digest: bytes) -> bytes:
     if len(data) != size or sha1(data, usedforsecurity=False).digest() != digest:
         raise BlobDamaged("a document's bytes are not those that were filed")
     return data

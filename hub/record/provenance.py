@@ -1,5 +1,7 @@
 """Provenance: from which message, and from where in it, each version of a resource came. A row, rendered on read.
 
+It outlives its message: number, source and path stay, and it says that the message was pruned.
+
 Standard: FHIR R4 Provenance; v3-DataOperation.
 """
 
@@ -15,12 +17,14 @@ from hub.store import Transaction
 from hub.store.port import Row
 
 SOURCE_PATH = "urn:vaguemestre:source-path"
+MESSAGE_PRUNED = "urn:vaguemestre:message-pruned"
 _MAPPING = "urn:vaguemestre:mapping:"
 _OPERATION = "http://terminology.hl7.org/CodeSystem/v3-DataOperation"
 _AGENT_TYPE = "http://terminology.hl7.org/CodeSystem/provenance-participant-type"
 _SELECT = (
     "SELECT p.resource_id, p.version, p.message_id, p.path, p.mapping, p.source, r.type, COALESCE(v.mask, r.mask),"
-    " COALESCE(v.status, r.status), COALESCE(v.updated_at, r.updated_at) FROM provenance p"
+    " COALESCE(v.status, r.status), COALESCE(v.updated_at, r.updated_at),"
+    " (SELECT m.id FROM message m WHERE m.id = p.message_id) FROM provenance p"
     " JOIN resource r ON r.id = p.resource_id"
     " LEFT JOIN resource_version v ON v.id = p.resource_id AND v.version = p.version WHERE "
 )
@@ -80,7 +84,7 @@ def _rows(tx: Transaction, sql: str, values: tuple[object, ...], viewer: Viewer,
 
 
 def _render(row: Row) -> Json:
-    resource_id, version, message_id, path, mapping, source, kind, mask, status, updated_at = row
+    resource_id, version, message_id, path, mapping, source, kind, mask, status, updated_at, kept = row
     at = instant(updated_at)
     target = f"{kind}/{uid_text(resource_id)}"
     act = "DELETE" if status == "entered-in-error" else ("CREATE" if version == 1 else "UPDATE")
@@ -97,7 +101,10 @@ def _render(row: Row) -> Json:
             {
                 "role": "source",
                 "what": {"reference": f"urn:uuid:{uid_text(message_id)}"},
-                "extension": [{"url": SOURCE_PATH, "valueString": path}],
+                "extension": [
+                    {"url": SOURCE_PATH, "valueString": path},
+                    *([] if kept is not None else [{"url": MESSAGE_PRUNED, "valueBoolean": True}]),
+                ],
             }
         ],
     }

@@ -23,7 +23,8 @@ from hub.store.port import BlobDamaged, Row
 from hub.store.schema import metadata
 
 BODIES_AT_ONCE = 4
-_OF_PROCESSES = frozenset({"member", "job_lease"})  # who runs, and what they hold: nobody does on either side
+# who runs, what they hold, what they are about to remove: nobody does on either side
+_OF_PROCESSES = frozenset({"member", "job_lease", "blob_leaving"})
 # `arrival` is numbered anew in the order of the rows; a lane is nobody's
 _LEFT_OUT = {"message": frozenset({"arrival"}), "lane": frozenset({"owner"})}
 
@@ -106,7 +107,7 @@ def compare(source: Side, target: Side, progress: Progress) -> list[Compared]:
 
 
 def copy_bodies(source: Side, blobs: Blobs, target_blobs: Blobs, progress: Progress) -> tuple[int, list[int]]:
-    """The large bodies that messages name, read back from the target; how many, and a message of each that is damaged here.
+    """The large bodies that are named, read back from the target; how many, and a message of each that is damaged here.
 
     Raises:
         CopyRefused: one is not in the target what it was. StoreUnavailable, OSError.

@@ -10,6 +10,12 @@ from sqlalchemy import Table
 from hub.model.refusals import HubError
 from hub.store.port import Row
 
+# what names large bodies: messages, and documents whose message is pruned
+BODIES = (
+    "SELECT n.sha256, min(n.id) FROM (SELECT sha256, id FROM message WHERE in_file = 1 UNION ALL "
+    "SELECT promoted_blob, message_id FROM binary_content WHERE promoted_blob IS NOT NULL) n GROUP BY n.sha256"
+)
+
 
 class CopyRefused(HubError):
     """The copy cannot be made, or is not equal; the target holds nothing of it."""

@@ -10,7 +10,7 @@ import psycopg
 from psycopg import Connection, sql
 from sqlalchemy import BigInteger, Integer, LargeBinary, Table, Text
 
-from hub.store.copy_side import CopyRefused, Side
+from hub.store.copy_side import BODIES, CopyRefused, Side
 from hub.store.place import Place
 from hub.store.port import Row, StoreUnavailable
 from hub.store.postgres_connection import unavailable
@@ -52,7 +52,7 @@ class PostgresSide:
         return self._out(query, _types(table, columns), table.name)
 
     def bodies(self) -> Iterator[tuple[bytes, int]]:
-        query = sql.SQL("SELECT sha256, min(id) FROM message WHERE in_file = 1 GROUP BY sha256")
+        query = sql.SQL(BODIES)
         yield from self._out(query, ["bytea", "int8"], "message")
 
     def _out(self, query: sql.Composed | sql.SQL, types: list[str], what: str) -> Iterator[Row]:

@@ -66,6 +66,7 @@ message = Table(
     Index("message_by_type", "type", "id", **_where("routed_at IS NOT NULL")),
     Index("message_by_patient", "patient_id", "id", **_where("patient_id IS NOT NULL")),
     Index("message_unrouted", "arrival", **_where("state = 'RECEIVED'")).ddl_if(dialect="postgresql"),
+    Index("message_large", "sha256", **_where("in_file = 1")),
 )
 body = Table(
     "body",
@@ -170,6 +171,7 @@ member = Table(  # the processes of a shared store; who misses its lease loses i
     Column("started_at", BigInteger, nullable=False),
     Column("seen_at", BigInteger, nullable=False),
     Column("lease_until", BigInteger, nullable=False),
+    Column("configuration", Text, nullable=False, server_default=""),  # fingerprint of the file that it runs with
 )
 job_lease = Table(
     "job_lease",
@@ -208,6 +210,41 @@ token = Table(
     Column("masked", Integer, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("revoked_at", BigInteger),
+)
+legal_hold = Table(  # what retention must not touch; a released one stays, for who asks later
+    "legal_hold",
+    metadata,
+    Column("kind", Text, nullable=False),  # message patient source
+    Column("target", Text, nullable=False),  # UUID of a message or of a patient, name of a source
+    Column("at", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("released_at", BigInteger),
+    Column("released_by", Text),
+    Column("release_reason", Text),
+    PrimaryKeyConstraint("kind", "target", "at"),
+    Index("legal_hold_active", "kind", "target", unique=True, **_where("released_at IS NULL")),
+    **_no_rowid(),
+)
+pruned = Table(  # how many messages are not there any more: counts stay right
+    "pruned",
+    metadata,
+    Column("source", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("day", Integer, nullable=False),  # on which they were received, UTC, days since 1970
+    Column("messages", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    PrimaryKeyConstraint("source", "type", "state", "day"),
+    **_no_rowid(),
+)
+blob_leaving = Table(  # large bodies that lost a name: perhaps nobody else names them
+    "blob_leaving",
+    metadata,
+    Column("sha256", LargeBinary, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("going", Integer, nullable=False),  # 1: it is being removed, and cannot be named until its row is gone
+    **_no_rowid(),
 )
 
 # ---- the patient record --------------------------------------------------------------------------------------------
@@ -352,6 +389,8 @@ binary = Table(
     Column("size", Integer, nullable=False),
     Column("sha1", LargeBinary, nullable=False),
     Column("promoted", LargeBinary),  # the bytes themselves, once the message is pruned
+    Column("promoted_blob", LargeBinary),  # or, where they are many, the SHA-256 that names them in the blob storage
     Index("binary_by_message", "message_id"),
     Index("binary_by_resource", "resource_id"),
+    Index("binary_large", "promoted_blob", **_where("promoted_blob IS NOT NULL")),
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sqlalchemy import Table
 
-from hub.store.copy_side import CopyRefused, Side
+from hub.store.copy_side import BODIES, CopyRefused, Side
 from hub.store.port import Row, StoreUnavailable
 from hub.store.sqlite import connect
 
@@ -37,7 +37,7 @@ class SqliteSide:
 
     def bodies(self) -> Iterator[tuple[bytes, int]]:
         with _told(self.name, "message"):
-            yield from self._connection.execute("SELECT sha256, min(id) FROM message WHERE in_file = 1 GROUP BY sha256")
+            yield from self._connection.execute(BODIES)
 
     def load(self, table: Table, columns: list[str], rows: Iterable[Row]) -> None:
         marks = ", ".join("?" * len(columns))
