@@ -29,7 +29,7 @@ from hub.flow.receive import Receiver
 from hub.flow.recent import Recent
 from hub.flow.route import Router
 from hub.flow.workshop import Bench, Limits, Workshop
-from hub.ledger import deliveries, queries
+from hub.ledger import barriers, deliveries, queries
 from hub.ledger.routing import Unrouted
 from hub.model import log
 from hub.model.ports import Answer, Destination, Origin, Source
@@ -325,6 +325,8 @@ class Hub:
             self.router.look()
         for dispatcher in self._dispatchers:
             dispatcher.look()
+        if "worker" in self._parts and await self.store.read(barriers.any_raised):
+            await self.store.write(barriers.lift_all)
         if "web" in self._parts:
             self._counts = {**await self.store.read(queries.counts), "at": time.time()}
 

@@ -15,6 +15,7 @@ from hub.ledger.acts import NotFound, NotPossible, Receipt
 from hub.ledger.messages import body_of
 from hub.model.site import Site
 from hub.model.uids import uid_number, uid_text
+from hub.record.merging import root_of
 from hub.store import Store, Transaction
 
 __all__ = ["NotFound", "NotPossible", "Operations", "Receipt"]
@@ -100,7 +101,7 @@ class Operations:
         chosen = [name for name in known if (name in only if only else not name.startswith(LEAVES_THE_HOUSE))]
         if not chosen:
             raise NotPossible("nothing to replay: name the destination (dmp, mssante:…) to send outside again")
-        tail = f"p{patient_id}" if patient_id is not None else f"s{source}/{connection}"
+        tail = f"p{root_of(tx, patient_id)}" if patient_id is not None else f"s{source}/{connection}"
         if source == HUB:
             tail = self._lane_tail(tx, number)
         made = acts.replay(

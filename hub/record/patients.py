@@ -49,7 +49,8 @@ def identifiers_of(tx: Transaction, patients: Sequence[int]) -> dict[int, list[J
         rows, key=lambda row: (row[0] in holder or row[5] is not None, row[1] != "INS", row[2:5])
     ):
         old = number in holder or until is not None
-        found[holder.get(number, number)].append(_identifier(system, value, kind, old=old))
+        stands: int = holder.get(number, number)
+        found[stands].append(_identifier(system, value, kind, old=old))
     return found
 
 
