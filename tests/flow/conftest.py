@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import re
 import secrets
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -33,6 +36,41 @@ ADT = (
 def adt(control: str, *, event: str = "A01", ipp: str = "900001", visit: str = "V1") -> bytes:
     """An admission of a synthetic patient."""
     return ADT.format(event=event, control=control, ipp=ipp, visit=visit).encode()
+
+
+VECTORS = Path(__file__).parents[1] / "vectors" / "hl7v2"
+
+
+def mdm(control: str, *, event: str = "T02", number: str = "1.2.250.9.77.5.100", replaces: str = "", **flags: str) -> bytes:
+    """A CDA of a synthetic patient with a qualified INS, for the platform; `flags` are metadata (`ACK_RECEPTION="Y"`).
+
+    Without flags it asks for the DMP alone. `event` is T02, T10 (then `replaces` is its predecessor) or T04.
+    """
+    related = f'<relatedDocument typeCode="RPLC"><parentDocument><id root="{replaces}"/></parentDocument></relatedDocument>'
+    cda = (VECTORS / "pfi_cda.xml").read_text("utf-8")
+    for name, value in {
+        "ID": number,
+        "CODE": "18748-4",
+        "CONF": "N",
+        "VERSION": "2" if replaces else "1",
+        "PATIENT": '<id root="1.2.250.1.213.1.4.10" extension="284057512345672"/>',
+        "RELATED": related if replaces else "",
+    }.items():
+        cda = cda.replace(f"@{name}@", value)
+    text = (VECTORS / "pfi_mdm.hl7").read_text("utf-8").replace("@CDA@", base64.b64encode(cda.encode()).decode())
+    orc_1, obx_11 = {"T02": ("NW", "F"), "T10": ("RO", "C"), "T04": ("CA", "D")}[event]
+    text = text.replace("|M1|P|", f"|{control}|T|").replace("MDM^T02", f"MDM^{event}").replace("ORC|NW", f"ORC|{orc_1}")
+    text = text.replace("||||||F\nPRT", f"||||||{obx_11}\nPRT", 1).replace(
+        "1.2.250.9.77.5.100|||||AU", f"{number}|{replaces}||||AU"
+    )
+    wanted = {"DESTDMP": "Y", "DESTMSSANTEPS": "N", "DESTMSSANTEPAT": "N", **flags}
+    for name, value in wanted.items():
+        line = f"{name}^^MetaDMPMSS||{value}^^expandedYes-NoIndicator||||||F"
+        if f"|{name}^" in text:
+            text = re.sub(rf"{name}\^\^MetaDMPMSS\|\|[YN]\^.*", line, text)
+        else:
+            text += f"OBX|10|CWE|{line}\n"
+    return text.replace("\n", "\r").encode()
 
 
 class Sender:
@@ -221,6 +259,11 @@ def receiver_class():
 @pytest.fixture
 def make_adt():
     return adt
+
+
+@pytest.fixture
+def make_mdm():
+    return mdm
 
 
 @pytest.fixture
