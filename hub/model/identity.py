@@ -9,11 +9,12 @@ from hub.model.identifiers import InsMatricule, LocalIdentifier
 
 
 def ins_is_usable(statuses: tuple[str, ...]) -> bool:
-    """Whether an INS that came with these identity statuses (PID-32) may be used: only when one of them is VALI.
+    """Whether an INS that came with these identity statuses (PID-32) may be used: only when one of them is VALI, and none
+    says that the identity is doubtful (DOUT) or fictive (FICT).
 
-    Standard: IHE PAM France 2.11.2, INS annex; RNIV.
+    Standard: IHE PAM France 2.11.2, INS annex; RNIV 1 2.0 §3.2.3 (EXI SI 09).
     """
-    return "VALI" in statuses
+    return "VALI" in statuses and "DOUT" not in statuses and "FICT" not in statuses
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -6,6 +6,7 @@ HL7's null (`""`) reads as empty; `is_null` tells it from an absent value.
 
 from __future__ import annotations
 
+from copy import copy
 from functools import lru_cache
 from typing import cast
 
@@ -42,6 +43,13 @@ def _manner(separators: Separators, codec: str, is_plain: bool) -> _Manner:
     return _Manner(separators, codec, is_plain=is_plain)
 
 
+@lru_cache(maxsize=64)
+def _inside(manner: _Manner) -> _Manner:
+    inner = copy(manner)
+    inner.component, inner.subcomponent = manner.subcomponent, ""
+    return inner
+
+
 class Composite:
     """One repetition of a field: components and subcomponents count from 1, what is absent is empty."""
 
@@ -70,6 +78,14 @@ class Composite:
             value = value.strip()
             return "" if value == '""' else value
         return manner.leaf(value)
+
+    def is_null(self) -> bool:
+        """Whether the sender says that the first component is removed."""
+        return self._parts[0].strip() == '""'
+
+    def inner(self, component: int) -> Composite:
+        """A component that holds a data type of its own (EIP-1, NDL-1, SPS-1), its subcomponents read as components."""
+        return Composite(_inside(self._manner), self._parts[component - 1] if component <= len(self._parts) else "")
 
     def is_empty(self) -> bool:
         """Whether nothing at all stands in it."""

@@ -5,7 +5,8 @@ Standard: IHE PAM France 2.11.2 with INS annex; FR Core 2.1 fr-core-patient, fr-
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterable
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -16,26 +17,51 @@ from hub.model.identity import PatientIdentity, ins_is_usable
 from hub.model.refusals import FieldMissing, Finding, SegmentMissing
 from hub.model.site import Site
 from mappings.hl7v2.cx import cx_system
+from mappings.hl7v2.extensions import FR_CORE
+from mappings.hl7v2.fhir_date import fhir_birth_date as fhir_birth_date
 from mappings.hl7v2.line import Composite, Line, line, lines
 from mappings.hl7v2.message_times import ts_finding
+from mappings.hl7v2.nk1 import nk1_contacts
 from mappings.hl7v2.xad import BIRTH_PLACE_TYPE, xad_address
 from mappings.hl7v2.xcn import practitioner_reference
 from mappings.hl7v2.xtn import xtn_contact
+from mappings.hl7v2.zfd import zfd_extensions, zfd_reliability
+from mappings.hl7v2.zfp import zfp_extensions
 
-FR_CORE = "https://hl7.fr/ig/fhir/core"
 BIRTH_PLACE = "http://hl7.org/fhir/StructureDefinition/patient-birthPlace"
 IDENTITY_RELIABILITY = f"{FR_CORE}/StructureDefinition/fr-core-identity-reliability"
 BIRTH_LIST_GIVEN_NAME = f"{FR_CORE}/StructureDefinition/fr-core-patient-birth-list-given-name"
 IDENTITY_STATUS = f"{FR_CORE}/CodeSystem/fr-core-cs-v2-0445"
-METHOD_COLLECTION = f"{FR_CORE}/CodeSystem/fr-core-cs-identity-method-collection"
 
 Json = dict[str, Any]
 
 _IPP_KINDS = frozenset({"", "PI", "MR", "PT", "RRI"})
 _GENDERS = {"F": "female", "M": "male", "U": "unknown", "O": "other", "A": "other", "N": "other"}
+STATUSES = frozenset(
+    [
+        "VALI",
+        "PROV",
+        "DOUB",
+        "DESA",
+        "DPOT",
+        "DOUA",
+        "COLP",
+        "COLV",
+        "FILI",
+        "CACH",
+        "ANOM",
+        "IDVER",
+        "RECD",
+        "IDRA",
+        "USUR",
+        "HOMD",
+        "INVA",
+        "HOMA",
+        "FICT",
+        "DOUT",
+    ]
+)
 _ATTRIBUTES = frozenset({"HOMA", "FICT", "DOUT"})  # said beside a status, not instead of one
-_BIRTH_DATE = re.compile(r"[12]\d{7}|[12]\d{5}|[12]\d{3}", re.ASCII)
-_DAYS = (0, 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
 
 def judge_pid(message: Message) -> None:
@@ -63,11 +89,20 @@ def pid_identity(message: Message, site: Site) -> PatientIdentity:
 
     PID-3: a number is an INS by its OID and its type INS (the billing NIR shares the OID, with type NH), an IPP by its type.
     PID-5: type L is the birth name (else the first name given), D the used one. PID-11: type BDL is the birth place.
+    A birth date that was corrected by hand (ZFD-4) cannot be that of a qualified identity: then VALI does not count.
     """
     pid = line(message, "PID")
     if pid is None:
         return PatientIdentity()
-    local, ins = _pid_3(pid, site)
+    identity = identity_of(pid, site)
+    if identity.ins and "VALI" in identity.statuses and _birth_date_corrected(message):
+        return replace(identity, statuses=tuple(status for status in identity.statuses if status != "VALI"))
+    return identity
+
+
+def identity_of(pid: Line, site: Site) -> PatientIdentity:
+    """The identity of one PID."""
+    local, ins = numbers_of(pid.all(3), site)
     birth, used = _names(pid)
     return PatientIdentity(
         local=local,
@@ -88,16 +123,29 @@ def pid_findings(message: Message, site: Site) -> tuple[Finding, ...]:
     pid = line(message, "PID")
     if pid is None:
         return ()
-    found = []
-    marked = [cx for cx in pid.all(3) if _is_ins(cx)]
+    found: list[Finding] = []
+    marked = [cx for cx in pid.all(3) if is_ins(cx) and cx.text()]
+    statuses = _statuses(pid)
+    if not STATUSES.issuperset(statuses):
+        found.append(Finding("IDENTITY_STATUS", "PID-32", "PID-32: a status that is in no table; kept as written"))
     if marked:
         every = [_matricule(cx) for cx in marked]
         if any(ins is None for ins in every):
             found.append(Finding("INS_SHAPE", "PID-3", "PID-3: an INS without its 15 characters or its OID; it is not kept"))
         if any(ins is not None and not ins.key_is_right for ins in every):
             found.append(Finding("INS_KEY", "PID-3", "PID-3: the key of an INS is wrong; it is kept, and never sent outside"))
-        if not ins_is_usable(_statuses(pid)):
+        if "VALI" not in statuses:
             found.append(Finding("INS_NOT_QUALIFIED", "PID-32", "PID-32: not VALI; the INS is not used"))
+        elif not ins_is_usable(statuses):
+            found.append(
+                Finding("INS_DOUBTFUL", "PID-32", "PID-32: doubtful or fictive, which VALI excludes; the INS is not used")
+            )
+        elif _birth_date_corrected(message):
+            found.append(
+                Finding(
+                    "BIRTH_DATE_CORRECTED", "ZFD-4", "ZFD-4: a corrected birth date, which VALI excludes; the INS is not used"
+                )
+            )
     if (born := pid.text(7)) and not fhir_birth_date(born):
         found.append(Finding("BIRTH_DATE", "PID-7", "PID-7: not a calendar date; compared as written, not shown as a date"))
     if pid.raw(29):
@@ -114,7 +162,7 @@ def pid_patient(message: Message, identity: PatientIdentity, site: Site) -> Json
         return None
     patient: Json = {}
     addresses, birth_place = _addresses(pid)
-    extensions = _reliability(message, identity)
+    extensions = _reliability(message, identity) + zfd_extensions(message) + zfp_extensions(message)
     if birth_place is not None:
         extensions.append({"url": BIRTH_PLACE, "valueAddress": birth_place})
     if extensions:
@@ -131,33 +179,19 @@ def pid_patient(message: Message, identity: PatientIdentity, site: Site) -> Json
     _put(patient, "address", addresses, removed=pid.is_null(11))
     _put(patient, "telecom", _telecom(pid), removed=pid.is_null(13) and (pid.is_null(14) or not pid.raw(14)))
     _put(patient, "generalPractitioner", _attending(message), removed=False)
+    _put(patient, "contact", nk1_contacts(message), removed=False)
     return patient
 
 
-def fhir_birth_date(text: str) -> str:
-    """A date as FHIR writes it; a day or month 00, as INS has them, is left out. Empty when it is no calendar date."""
-    text = text[:8]
-    if not _BIRTH_DATE.fullmatch(text):
-        return ""
-    if text[6:] == "00":
-        text = text[:6]
-    if text[4:] == "00":
-        text = text[:4]
-    year, month, day = int(text[:4]), int(text[4:6] or 1), int(text[6:8] or 1)
-    leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
-    if not 1 <= month <= 12 or not 1 <= day <= _DAYS[month] or (month == 2 and day == 29 and not leap):
-        return ""
-    return "-".join(part for part in (text[:4], text[4:6], text[6:]) if part)
-
-
-def _pid_3(pid: Line, site: Site) -> tuple[tuple[LocalIdentifier, ...], tuple[InsMatricule, ...]]:
+def numbers_of(cxs: Iterable[Composite], site: Site) -> tuple[tuple[LocalIdentifier, ...], tuple[InsMatricule, ...]]:
+    """The IPPs and the INS of PID-3 or MRG-1."""
     local: list[LocalIdentifier] = []
     ins: list[InsMatricule] = []
-    for cx in pid.all(3):
+    for cx in cxs:
         value, kind = cx.text(), cx.text(5)
         if not value:
             continue
-        if _is_ins(cx):
+        if is_ins(cx):
             matricule = _matricule(cx)
             if matricule is not None and matricule not in ins:
                 ins.append(matricule)
@@ -168,10 +202,16 @@ def _pid_3(pid: Line, site: Site) -> tuple[tuple[LocalIdentifier, ...], tuple[In
     return tuple(local), tuple(ins)
 
 
-def _is_ins(cx: Composite) -> bool:
+def is_ins(cx: Composite) -> bool:
     """Whether a number of PID-3 calls itself an INS, by its type or, without type, by its authority."""
     kind = cx.text(5)
-    return (kind == "INS" or (not kind and "INS" in cx.text(4) and _authority_oid(cx) in INS_ROOTS)) and cx.text() != ""
+    return kind == "INS" or (not kind and "INS" in cx.text(4) and _authority_oid(cx) in INS_ROOTS)
+
+
+def _birth_date_corrected(message: Message) -> bool:
+    """ZFD-4."""
+    zfd = line(message, "ZFD")
+    return zfd is not None and zfd.text(4).upper() == "Y"
 
 
 def _statuses(pid: Line) -> tuple[str, ...]:
@@ -242,17 +282,16 @@ def _addresses(pid: Line) -> tuple[list[Json], Json | None]:
 
 
 def _reliability(message: Message, identity: PatientIdentity) -> list[Json]:
-    """PID-32 and ZFD-5, 6 as fr-core-identity-reliability; the status as the sender wrote it."""
+    """PID-32 and ZFD-5 to 7 as fr-core-identity-reliability; the status as the sender wrote it."""
     parts: list[Json] = []
     status = next((s for s in identity.statuses if s not in _ATTRIBUTES), next(iter(identity.statuses), ""))
     if status:
         parts.append({"url": "identityStatus", "valueCoding": {"system": IDENTITY_STATUS, "code": status}})
-    zfd = line(message, "ZFD")
-    if zfd is not None:
-        if method := zfd.text(5):
-            parts.append({"url": "methodCollection", "valueCoding": {"system": METHOD_COLLECTION, "code": method}})
-        if asked := fhir_birth_date(zfd.text(6)):
-            parts.append({"url": "dateCollection", "valueDate": asked})
+    for attribute in identity.statuses:
+        if attribute in _ATTRIBUTES and attribute != status:
+            coded = {"coding": [{"system": IDENTITY_STATUS, "code": attribute}]}
+            parts.append({"url": "comment", "valueCodeableConcept": coded})
+    parts += zfd_reliability(message)
     return [{"url": IDENTITY_RELIABILITY, "extension": parts}] if parts else []
 
 
@@ -275,8 +314,10 @@ def _telecom(pid: Line) -> list[Json]:
 
 
 def _attending(message: Message) -> list[Json]:
-    """The attending doctor, whom ROL names (ROL-3 ODRP)."""
+    """The attending doctor, whom ROL names (ROL-3 ODRP), else PD1-4."""
     found = [practitioner_reference(rol.one(4)) for rol in lines(message, "ROL") if rol.text(3) == "ODRP"]
+    if not found and (pd1 := line(message, "PD1")) is not None:
+        found = [practitioner_reference(xcn) for xcn in pd1.all(4)]
     return [doctor for doctor in found if doctor is not None]
 
 

@@ -64,8 +64,9 @@ def test_identity():
 def test_patient():
     patient = merged({}, translated().patient)
     valid("Patient", patient)
-    extensions = {one["url"].rsplit("/", 1)[1]: one for one in patient["extension"]}
+    extensions = {one["url"].rsplit("/", 1)[-1]: one for one in patient["extension"]}
     status = extensions["fr-core-identity-reliability"]["extension"]
+    assert status.pop(1)["valueCodeableConcept"]["coding"][0]["code"] == "HOMA"
     assert [(one["url"], one.get("valueDate") or one["valueCoding"]["code"]) for one in status] == [
         ("identityStatus", "VALI"),
         ("methodCollection", "INSI"),
