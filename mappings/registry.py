@@ -21,7 +21,7 @@ from mappings.hl7v2.cda_document_reference import DocumentTypes
 from mappings.hl7v2.mdm_t02 import MdmT02
 from mappings.hl7v2.oru_r01 import OruR01
 from mappings.hl7v2.pfi import PfiDocument
-from mappings.hl7v2.pfi_profile import PROFILES
+from mappings.hl7v2.pfi_profile import MDM, PROFILES
 from mappings.hl7v2.pfi_request import MetaTable
 from mappings.hl7v2.pid import pid_identity
 from mappings.structure import Rewrite, Structure
@@ -124,18 +124,14 @@ def packaged_table(name: str) -> str:
 def builtin(read_table: ReadTable = packaged_table) -> Registry:
     """The translations that come with the hub."""
     metas, types = MetaTable.of(load(read_table("meta_dmpmss"))), DocumentTypes(load(read_table("document_types")))
-    documents = ("MDM^T02", "MDM^T10", "MDM^T04")
-    rows: list[Row] = [
-        (reads(*kinds, profile=profile.msh_21), PfiDocument(kinds[0], profile, metas, types))
-        for profile in PROFILES
-        for kinds in (documents, ("ORU^R01",))
-        if kinds is documents or profile.audience == "pfi"
-    ]
+    cdas = [(profile, kinds, PfiDocument(kinds[0], profile, metas, types)) for profile in PROFILES for kinds in profile.kinds]
+    rows: list[Row] = [(reads(*kinds, profile=profile.msh_21), one) for profile, kinds, one in cdas]
+    rows += [(reads(*kinds, profile=profile.newest_of), one) for profile, kinds, one in cdas if profile.newest_of]
     rows += [
         (reads(*(f"ADT^{event}" for event in adt.EVENTS)), adt.Adt()),
         (reads("ORU^R01", profile=r".*\^CISIS_TLR_HL7_V2"), None),  # téléradiologie: an answer to a request, not a report
         (reads("ORU^R01"), OruR01()),
-        (reads(*documents), MdmT02()),
+        (reads(*MDM), MdmT02()),
         (reads(*(f"ZAM^{event}" for event in zam_z01.EVENTS)), zam_z01.ZamZ01()),
     ]
     return Registry(tuple(rows), admission(load(read_table("message_types"))))

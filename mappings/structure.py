@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from hub.formats.er7 import Message
+from hub.model.consumer import ConsumerQuestion
 from hub.model.receipts import NONE_WANTED, ReceiptsWanted
 from hub.model.record_change import RecordChange
 from hub.model.refusals import Finding
@@ -38,6 +39,9 @@ class Structure(Protocol):
             MessageRefused: it may not be taken.
         """
 
+    def question(self, message: Message, site: Site) -> ConsumerQuestion | None:
+        """What must be asked of the record before a message that `judge` took is acknowledged; None for nearly all messages."""
+
     def remarks(self, message: Message, site: Site) -> tuple[Finding, ...]:
         """What is worth telling of a message that was taken; runs after the acknowledgement."""
 
@@ -59,7 +63,10 @@ class Structure(Protocol):
 
 
 class AsksForNothing:
-    """The part of a structure whose messages name no destination."""
+    """The part of a structure whose messages name no destination, want no receipt, and are taken without a look at the record."""
+
+    def question(self, message: Message, site: Site) -> ConsumerQuestion | None:
+        return None
 
     def requests(self, message: Message, site: Site) -> tuple[str, ...]:
         return ()

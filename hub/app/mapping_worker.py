@@ -14,7 +14,7 @@ from hub.model.refusals import Misconfigured
 from mappings.registry import Reads, Registry, builtin
 
 ENTRY_POINTS = "vaguemestre.mappings"
-_STRUCTURE = ("name", "version", "heavy", "judge", "requests", "refused_requests", "receipts_wanted", "translate")
+_STRUCTURE = ("name", "version", "heavy", "judge", "question", "requests", "refused_requests", "receipts_wanted", "translate")
 
 
 def registry(folder: str | None) -> Registry:

@@ -47,7 +47,10 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class SourceSpec:
-    """A way in, as far as the flow cares."""
+    """A way in, as far as the flow cares.
+
+    `unknown_patient` is `create` or `refuse`: what becomes of a document of flow 6 for a patient whom the record does not know.
+    """
 
     name: str
     kind: str
@@ -56,6 +59,7 @@ class SourceSpec:
     strict_control_id: bool = False
     charset: str = "utf-8"
     application_error_to: str = ""
+    unknown_patient: str = "create"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,7 @@ class RetryPolicy:
 class DestinationSpec:
     """A way out, as far as the flow cares.
 
-    `on_unsure` is `resend` or `hold`, `on_ae` is `refuse` or `retry`, `on_dead` is `skip` or `block`. `workers`: how many
+    `on_unsure` is `resend`, `hold` or `ask`, `on_ae` is `refuse` or `retry`, `on_dead` is `skip` or `block`. `workers`: how many
     processes may deliver there at once, 0 for all: a receiver may take one connection only.
     """
 

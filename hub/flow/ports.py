@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from hub.formats.er7 import Message
+from hub.model.consumer import ConsumerQuestion
 from hub.model.identity import PatientIdentity
 from hub.model.receipts import IncomingReceipt, ReceiptsWanted
 from hub.model.record_change import RecordChange
@@ -16,7 +17,8 @@ from hub.model.site import Site
 class Structure(Protocol):
     """What the hub knows of one message structure.
 
-    `judge` runs before the acknowledgement, looks nothing up, and raises MessageRefused; `remarks` runs after it.
+    `judge` runs before the acknowledgement, looks nothing up, and raises MessageRefused; `question` is what the record must
+    be asked before it, for the few messages whose answer depends on that; `remarks` runs after it.
     `requests` are destinations that the message itself asks for (`dmp`, `mssante:<address>`), `refused_requests` those
     that a rule ends at once, with a reason code, `receipts_wanted` what the sender wants to hear of them. `heavy`:
     `translate` runs in a worker process.
@@ -27,6 +29,7 @@ class Structure(Protocol):
     @property
     def heavy(self) -> bool: ...
     def judge(self, message: Message, site: Site) -> None: ...
+    def question(self, message: Message, site: Site) -> ConsumerQuestion | None: ...
     def remarks(self, message: Message, site: Site) -> Sequence[Finding]: ...
     def requests(self, message: Message, site: Site) -> Sequence[str]: ...
     def refused_requests(self, message: Message, site: Site) -> Sequence[tuple[str, str]]: ...

@@ -1,7 +1,8 @@
 """First station: judge a message by itself, keep it, and only then answer.
 
-Nothing is looked up and nothing is translated before the answer. Messages of one connection are kept in the order in which
-they came, also when one of them is large and takes longer to judge.
+Nothing is looked up and nothing is translated before the answer, but for documents of flow 6, whose answer must say what the
+record holds. Messages of one connection are kept in the order in which they came, also when one of them is large or asks the
+record, and takes longer to judge.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from hub.flow.consumer import ask_record
 from hub.flow.graph import Graph
 from hub.flow.meters import Meters
 from hub.flow.ports import Registry
@@ -23,6 +25,7 @@ from hub.formats.er7 import Message, acknowledgement, read
 from hub.ledger.messages import INLINE_BYTES, Kept, NewMessage, keep, mark_acks
 from hub.ledger.routing import Unrouted
 from hub.model import log
+from hub.model.consumer import ConsumerQuestion
 from hub.model.ports import Answer, Origin
 from hub.model.refusals import MessageRefused, Unavailable, Unreadable
 from hub.model.site import Site
@@ -34,6 +37,7 @@ PRESSED_BY = 8  # answers owed at once
 DEDUPE_WINDOW_S = 30 * 86_400
 
 Reply = Callable[[Answer], None]
+Judged = tuple[Message | None, NewMessage, ConsumerQuestion | None]
 
 
 class Receiver:
@@ -58,9 +62,9 @@ class Receiver:
         self._window_us = int(dedupe_window_s * 1e6)
         self._keep = store.bulk(self._keep_all, urgent=True)
         self._ack_marks = store.bulk(mark_acks)
-        self._behind: dict[tuple[str, str], deque[tuple[bytes, Origin, Reply, float]]] = {}
+        self._behind: dict[tuple[str, str], deque[tuple[bytes, Origin, Reply, float, Judged | None]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._owed = 0
+        self._owed = self._submitted = self._answered = 0
         self.draining = False
 
     def receive(self, body: bytes, origin: Origin, reply: Reply) -> None:
@@ -69,14 +73,15 @@ class Receiver:
         self._owed += 1
         line = self._behind.get((origin.source, origin.connection))
         if line is not None:
-            line.append((body, origin, reply, began))
+            line.append((body, origin, reply, began, None))
         elif len(body) > ASIDE_BYTES:
-            self._behind[origin.source, origin.connection] = deque([(body, origin, reply, began)])
-            task = asyncio.create_task(self._take_turns(origin))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._step_aside(body, origin, reply, began, None)
         else:
-            self._submit(*self._judge(body, origin), reply, began)
+            judged = message, new, question = self._judge(body, origin)
+            if question is None:
+                self._submit(message, new, reply, began)
+            else:
+                self._step_aside(body, origin, reply, began, judged)
 
     async def submit(self, body: bytes, origin: Origin) -> Answer:
         """The same for callers that wait (HTTP)."""
@@ -96,25 +101,46 @@ class Receiver:
 
     # ---- one message -----------------------------------------------------------------------------------------------
 
+    def _step_aside(self, body: bytes, origin: Origin, reply: Reply, began: float, judged: Judged | None) -> None:
+        """Open a line for this connection: what comes meanwhile waits behind."""
+        self._behind[origin.source, origin.connection] = deque([(body, origin, reply, began, judged)])
+        task = asyncio.create_task(self._take_turns(origin))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
     async def _take_turns(self, origin: Origin) -> None:
         key = (origin.source, origin.connection)
         line = self._behind[key]
         while line:
-            body, origin, reply, began = line[0]
+            body, origin, reply, began, judged = line[0]
+            if judged is None:
+                judged = await asyncio.to_thread(self._judge, body, origin)
+            message, new, question = judged
             try:
-                message, new = await asyncio.to_thread(self._judge, body, origin)
+                if question is not None:
+                    new.refusal = await self._ask_record(question, new, origin)
                 if new.in_file:
                     await self._store.put_blob(new.sha256, body)
                 self._submit(message, new, reply, began)
             except StoreUnavailable as error:
+                self._submitted += 1
                 self._answer(message, new, error, reply, began)
             line.popleft()
         del self._behind[key]
 
-    def _judge(self, body: bytes, origin: Origin) -> tuple[Message | None, NewMessage]:
+    async def _ask_record(self, question: ConsumerQuestion, new: NewMessage, origin: Origin) -> MessageRefused | None:
+        submitted = self._submitted
+        while self._answered < submitted:  # noqa: ASYNC110 - what came before is not even kept yet
+            await asyncio.sleep(0.001)
+        spec = self._graph.sources.get(origin.source)
+        must_know = spec is not None and spec.unknown_patient == "refuse"
+        return await ask_record(self._store, question, origin, before=new.id, must_know=must_know)
+
+    def _judge(self, body: bytes, origin: Origin) -> Judged:
         site = self._sites.get(origin.source, self._site)
         spec = self._graph.sources.get(origin.source)
         message: Message | None = None
+        question: ConsumerQuestion | None = None
         new = NewMessage(
             self._store.next_id(),
             origin.source,
@@ -141,14 +167,16 @@ class Receiver:
             structure = self._registry.find(message)
             if structure is not None:
                 structure.judge(message, site)
+                question = structure.question(message, site)
         except MessageRefused as refusal:
             new.refusal = refusal
         except Exception as error:
             log.event("receive.failed", level="error", source=origin.source, error=type(error).__name__)
             new.refusal = Unreadable(at="MSH", sentence="the hub could not judge this message: it is kept for its operators")
-        return message, new
+        return message, new, question
 
     def _submit(self, message: Message | None, new: NewMessage, reply: Reply, began: float) -> None:
+        self._submitted += 1
         self._keep.submit(new, lambda result: self._answer(message, new, result, reply, began))
 
     def _keep_all(self, tx: Transaction, items: Sequence[NewMessage]) -> list[Kept]:
@@ -156,6 +184,7 @@ class Receiver:
 
     def _answer(self, message: Message | None, new: NewMessage, result: Kept | BaseException, reply: Reply, began: float) -> None:
         self._owed -= 1
+        self._answered += 1
         if isinstance(result, Kept):
             refusal, kept, again = result.refusal, True, result.again
             message_id = result.message_id

@@ -19,7 +19,7 @@ from hub.record.tokens import RELATES_TO, URI
 CURRENT, SUPERSEDED, ENTERED_IN_ERROR = "current", "superseded", "entered-in-error"
 VERSION_NUMBER = "http://hl7.org/fhir/5.0/StructureDefinition/extension-DocumentReference.version"
 ENCOUNTER = "Encounter"
-_TYPE = "DocumentReference"
+DOCUMENT = "DocumentReference"
 # The patient may stop being kept from seeing a document; never the other way round.
 _ONCE_VISIBLE = INVISIBLE_PATIENT | INVISIBLE_REP_LEGAUX
 _WRITTEN_HERE = frozenset(
@@ -61,7 +61,7 @@ class DocumentFiler:
         if relation := self._relation(change, predecessor, mask):
             body["relatesTo"] = [relation]
         self._filing.create(
-            _TYPE,
+            DOCUMENT,
             key,
             self._patient_id,
             Draft(
@@ -135,8 +135,8 @@ class DocumentFiler:
         """The filed versions of the same set, this patient's."""
         if not change.set_id:
             return []
-        value, system = _number(change.set_id)
-        return [one for one in self._by_token("DocumentReference.identifier", value, system) if _set_of(one) == (value, system)]
+        value, system = document_number(change.set_id)
+        return [one for one in self._by_token("DocumentReference.identifier", value, system) if set_of(one) == (value, system)]
 
     def _predecessor(self, change: DocumentChange, siblings: list[Stored]) -> Stored | None:
         if change.replaces and change.replaces != change.master_id:
@@ -148,14 +148,14 @@ class DocumentFiler:
                 return None
         before = [one for one in siblings if self._precedes(one, change)]
         if before:
-            return max(before, key=lambda one: (_version_of(one), one.id))
+            return max(before, key=lambda one: (version_of(one), one.id))
         if change.action is DocumentAction.REPLACE:
             self._find("PREDECESSOR_UNKNOWN", change, "the document to replace is not in the record")
         return None
 
     @staticmethod
     def _precedes(sibling: Stored, change: DocumentChange) -> bool:
-        theirs, ours = _version_of(sibling), change.version_number
+        theirs, ours = version_of(sibling), change.version_number
         if theirs and ours:
             return theirs < ours or (theirs == ours and change.action is DocumentAction.REPLACE)
         return change.action is DocumentAction.REPLACE
@@ -163,9 +163,9 @@ class DocumentFiler:
     def _first_status(self, change: DocumentChange, siblings: list[Stored]) -> str:
         """`superseded` when a later version, or a document that replaces this one, is already filed."""
         ours = change.version_number
-        if ours and any(_version_of(one) > ours for one in siblings):
+        if ours and any(version_of(one) > ours for one in siblings):
             return SUPERSEDED
-        value, system = _number(change.master_id)
+        value, system = document_number(change.master_id)
         return SUPERSEDED if self._by_token(RELATES_TO, value, system) else CURRENT
 
     def _supersede(self, change: DocumentChange, predecessor: Stored | None, siblings: list[Stored]) -> None:
@@ -211,11 +211,11 @@ class DocumentFiler:
 
     def _own(self, master_id: str) -> tuple[Stored | None, str]:
         """The document of this number and this patient, and the key under which it stands or should."""
-        stored = self._filing.get(_TYPE, master_id)
+        stored = self._filing.get(DOCUMENT, master_id)
         if stored is None or self._filing.same_person(stored.patient_id, self._patient_id):
             return stored, master_id
         key = f"{master_id}#{self._patient_id or 0}"
-        return self._filing.get(_TYPE, key), key
+        return self._filing.get(DOCUMENT, key), key
 
     def _by_token(self, param: str, value: str, system: str) -> list[Stored]:
         rows = self._filing.tx.rows(
@@ -235,9 +235,9 @@ class DocumentFiler:
         said = change.body
         body = merged({}, {name: value for name, value in said.items() if name not in _WRITTEN_HERE})
         body["date"] = as_instant(str(said.get("date", ""))) or instant(self._filing.now_us)
-        body["masterIdentifier"] = _identifier(*_number(change.master_id))
+        body["masterIdentifier"] = _identifier(*document_number(change.master_id))
         if change.set_id:
-            body["identifier"] = [_identifier(*_number(change.set_id))]
+            body["identifier"] = [_identifier(*document_number(change.set_id))]
         if change.version_number:
             extension = {"url": VERSION_NUMBER, "valueString": str(change.version_number)}
             body["extension"] = [*body.get("extension", ()), extension]
@@ -267,9 +267,9 @@ class DocumentFiler:
         if predecessor is not None:
             target: Json = {"identifier": predecessor.json["masterIdentifier"]}
             if not predecessor.mask & ~mask:
-                target["reference"] = f"{_TYPE}/{uid_text(predecessor.id)}"
+                target["reference"] = f"{DOCUMENT}/{uid_text(predecessor.id)}"
         elif change.replaces and change.replaces != change.master_id:
-            target = {"identifier": _identifier(*_number(change.replaces))}
+            target = {"identifier": _identifier(*document_number(change.replaces))}
         else:
             return None
         return {"code": "replaces", "target": target}
@@ -298,7 +298,7 @@ class DocumentFiler:
         self._find("OLDER_THAN_RECORD", change, "the record already holds a later state of this document")
 
 
-def _number(text: str) -> tuple[str, str]:
+def document_number(text: str) -> tuple[str, str]:
     """Value and system of a document number: a URI stands for itself, `system|value` is split."""
     if text.startswith(("urn:oid:", "urn:uuid:")) and "|" not in text:
         return text, URI
@@ -310,13 +310,15 @@ def _identifier(value: str, system: str) -> Json:
     return {"system": system, "value": value} if system else {"value": value}
 
 
-def _set_of(stored: Stored) -> tuple[str, str] | None:
+def set_of(stored: Stored) -> tuple[str, str] | None:
+    """Value and system of the number that all versions of a document share."""
     for one in stored.json.get("identifier", ()):
         return one["value"], one.get("system", "")
     return None
 
 
-def _version_of(stored: Stored) -> int:
+def version_of(stored: Stored) -> int:
+    """The version number that the document itself says; 0 = none."""
     for one in stored.json.get("extension", ()):
         if one.get("url") == VERSION_NUMBER:
             return int(one["valueString"])

@@ -1,4 +1,4 @@
-"""`MDM^T02/T10/T04` and `ORU^R01` that carry a CDA in OBX-5, under the CI-SIS profiles.
+"""`MDM^T02/T10/T04`, `ORU^R01` and `OUL^R22` that carry a CDA in OBX-5, under the CI-SIS profiles.
 
 Standard: CI-SIS transmission de documents CDA en HL7 v2, 2.1.2 (and 1.2, 2.0); LPS 1.0, 1.1 for the way to the software.
 """
@@ -8,23 +8,29 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from hub.formats.base64_lenient import decode
-from hub.formats.er7 import Message, Segment
+from hub.formats.cda_header import CdaAuthor, CdaHeader
+from hub.formats.er7 import Message
+from hub.model.consumer import ConsumerQuestion
+from hub.model.identifiers import is_oid
+from hub.model.mail import MailRequest
 from hub.model.receipts import NONE_WANTED, ReceiptsWanted
 from hub.model.record_change import DocumentAction, DocumentChange, Json, RecordChange
-from hub.model.refusals import Finding, Unreadable
+from hub.model.refusals import Finding
 from hub.model.site import Site
 from mappings.hl7v2 import pfi_checks
 from mappings.hl7v2.cda_document_reference import DocumentTypes, cda_document_reference, mask_of_header
 from mappings.hl7v2.message_times import event_time
+from mappings.hl7v2.pfi_mail import BODIES, body_is_whole, mail_request, receipts_wanted
 from mappings.hl7v2.pfi_profile import Profile
 from mappings.hl7v2.pfi_request import CdaDocument, MetaTable, PfiRequest
 from mappings.hl7v2.pid import pid_findings, pid_patient
 from mappings.hl7v2.plain_document import visit
 from mappings.hl7v2.pv1 import pv1_encounter, pv1_findings
+from mappings.national_identifiers import FINESS_SYSTEM, RPPS_SYSTEM, professional_identifier, structure_identifier
 
 DMP = "dmp"
-_MAIL_BODIES = frozenset({"CORPSMAIL_PS", "CORPSMAIL_PATIENT"})
+_MAX_UNIQUE_ID = 64  # of an OID in XDSDocumentEntry.uniqueId
+_URI = "urn:ietf:rfc:3986"
 
 
 class PfiDocument:
@@ -39,6 +45,24 @@ class PfiDocument:
 
     def judge(self, message: Message, site: Site) -> None:
         pfi_checks.judge(self._request(message, site), self._metas)
+
+    def question(self, message: Message, site: Site) -> ConsumerQuestion | None:
+        if self._profile.audience != "lps":
+            return None
+        request = self._request(message, site)
+        cda, action = request.cdas[0], request.action or DocumentAction.CREATE
+        people, structures = _requester(request, cda.header, action)
+        return ConsumerQuestion(
+            identity=request.identity,
+            action=action,
+            master_id=cda.header.master_id,
+            path=cda.obx.at(5),
+            replaces=_uri(cda.header.replaces),
+            set_id=_uri(cda.header.set_id),
+            version_number=cda.header.version_number,
+            people=people,
+            structures=structures,
+        )
 
     def remarks(self, message: Message, site: Site) -> tuple[Finding, ...]:
         return tuple(_findings(self._request(message, site)))
@@ -59,6 +83,8 @@ class PfiDocument:
         refused: dict[str, str] = {}
         if DMP in asked and request.national_ins is None:
             refused[DMP] = request.why_no_national_ins
+        elif DMP in asked and not all(_is_unique_id(cda.header.id) for cda in request.cdas):
+            refused[DMP] = "DOCUMENT_ID"
         for prt in request.recipients:
             destination = f"mssante:{prt.address}"
             if destination in asked and prt.is_patient:
@@ -68,12 +94,12 @@ class PfiDocument:
         return tuple(refused.items())
 
     def receipts_wanted(self, message: Message, site: Site) -> ReceiptsWanted:
-        """ACK_RECEPTION asks for Z01 and Z02, ACK_LECTURE_MSS for Z03; absent, they say no. A software of flow 6 gets none."""
         request = self._request(message, site)
-        if self._profile.audience != "pfi":
-            return NONE_WANTED
-        received = request.says("ACK_RECEPTION")
-        return ReceiptsWanted(dmp=received, reception=received, reading=request.says("ACK_LECTURE_MSS"))
+        return receipts_wanted(request) if self._profile.audience == "pfi" else NONE_WANTED
+
+    def mail_request(self, message: Message, site: Site) -> MailRequest | None:
+        """What the message asks to be mailed: recipients, texts, where answers go; None when it asks for no mail."""
+        return mail_request(self._request(message, site))
 
     def translate(self, message: Message, site: Site) -> RecordChange:
         request = self._request(message, site)
@@ -93,7 +119,8 @@ class PfiDocument:
             action=action,
             master_id=header.master_id,
             path=cda.obx.at(5),
-            set_id=f"urn:oid:{header.set_id}" if header.set_id else "",
+            set_id=_uri(header.set_id),
+            replaces=_uri(header.replaces),
             version_number=header.version_number,
             event_time=event_time(request.message, request.site),
         )
@@ -103,8 +130,9 @@ class PfiDocument:
         body: Json = cda_document_reference(header, mask=mask, types=self._types, tz=request.site.timezone)
         if encounter := visit(request.message, request.site):
             body.setdefault("context", {})["encounter"] = [encounter]
-        replaces = f"urn:oid:{header.replaces}" if header.replaces else ""
-        return replace(change, body=body, content=cda.content, replaces=replaces, mask=mask)
+        if related := _related(request, cda):
+            body.setdefault("context", {})["related"] = related
+        return replace(change, body=body, content=cda.content, mask=mask)
 
     def _request(self, message: Message, site: Site) -> PfiRequest:
         """The message as read, kept with it: judge, requests and translate follow each other."""
@@ -130,7 +158,59 @@ def _patient_mail_refused(request: PfiRequest, address: str) -> str:
     return "" if national.value == local else "553"
 
 
+def _uri(number: str) -> str:
+    return f"urn:oid:{number}" if number else ""
+
+
+def _is_unique_id(number: str) -> bool:
+    """Whether a CDA id, flattened to `root.extension`, can be the uniqueId of a document in the DMP.
+
+    Standard: CI-SIS, the DMP takes an OID without extension; XDS.b, at most 64 characters.
+    """
+    return is_oid(number) and len(number) <= _MAX_UNIQUE_ID
+
+
+def _related(request: PfiRequest, cda: CdaDocument) -> list[Json]:
+    """The same content at the other level (second document of an ORU), and what COMP_LOT lists, each by its number."""
+    numbers = [other.header.id for other in request.cdas] + list(request.companions)
+    return [
+        {"type": "DocumentReference", "identifier": {"system": _URI, "value": _uri(number)}}
+        for number in dict.fromkeys(numbers)
+        if number != cda.header.id
+    ]
+
+
+def _requester(request: PfiRequest, header: CdaHeader, action: DocumentAction) -> tuple[frozenset[str], frozenset[str]]:
+    """Who asks to replace or delete: the sender of PRT with their structure, as far as they are named by national numbers.
+
+    A sender who is an author of the new document acts for the structure that it names. When no sender is named, a new version
+    speaks for itself by its authors.
+    """
+    senders = [prt for prt in request.participations if prt.role == "SB"]
+    people = {prt.rpps for prt in senders} - {""}
+    structures = {prt.finess for prt in senders} - {""}
+    authors = [(_rpps(author), _finess(author)) for author in header.authors]
+    if action is DocumentAction.REPLACE:
+        structures |= {finess for rpps, finess in authors if finess and rpps in people}
+        if not people and not structures:
+            people, structures = {rpps for rpps, _ in authors} - {""}, {finess for _, finess in authors} - {""}
+    return frozenset(people), frozenset(structures)
+
+
+def _rpps(author: CdaAuthor) -> str:
+    found = professional_identifier(author.id_extension, author.id_root)
+    return found["value"] if found is not None and found.get("system") == RPPS_SYSTEM else ""
+
+
+def _finess(author: CdaAuthor) -> str:
+    found = structure_identifier(author.organisation_id, author.organisation_root)
+    return found["value"] if found is not None and found.get("system") == FINESS_SYSTEM else ""
+
+
 def _findings(request: PfiRequest) -> Iterator[Finding]:
+    if not request.profile.knows(request.message.profiles):
+        told = f"MSH-21: a version we do not know; read as {request.profile.name}"
+        yield Finding("PROFILE_UNKNOWN", "MSH-21", told)
     yield from pid_findings(request.message, request.site)
     yield from pv1_findings(request.message, request.site)
     if request.identity.ins and not request.identity.birth_place:
@@ -147,15 +227,8 @@ def _findings(request: PfiRequest) -> Iterator[Finding]:
     if request.action is DocumentAction.REPLACE and txa is not None and pfi_checks.document_id(txa.one(13)) != replaces:
         yield Finding("TXA_13_DIFFERS", "TXA-13", "TXA-13: not the document that the CDA replaces; the CDA counts")
     for meta in request.metas:
-        if meta.code in _MAIL_BODIES and not _mail_body_is_whole(meta.obx, request.message.raw):
+        if meta.code in BODIES and not body_is_whole(meta.obx, request.message.raw):
             yield Finding("MAIL_BODY", meta.obx.at(5), f"{meta.obx.at(5)}: the mail's text is cut or not base64")
-
-
-def _mail_body_is_whole(obx: Segment, raw: bytes) -> bool:
-    start, end = obx.component_span(5, 5)
-    value = raw[start:end].strip().rstrip(b"=")
-    try:
-        decode(value)
-    except Unreadable:
-        return False
-    return bool(value) and len(value) % 4 != 1
+    for prt in request.participations:
+        if prt.is_shifted:
+            yield Finding("ADDRESS_SHIFTED", prt.at(16), f"{prt.at(16)}: an address one field late; read there")

@@ -1,19 +1,30 @@
 """The decision table of the platform on a CDA message, in its order: what is refused before the acknowledgement, and as what.
 
 Only what the message itself shows is looked at. Value sets, sections and schemas are findings later.
-Standard: CI-SIS transmission de documents CDA en HL7 v2, 2.1.2 §2.3–2.7, table 0357.
+Standard: CI-SIS transmission de documents CDA en HL7 v2, 2.1.2 §2.3–2.7, table 0357; LPS 1.1.2, table 0533.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 
 from hub.formats.cda_header import CdaHeader, canonical_id
 from hub.formats.er7 import Segment
 from hub.model.identity import PatientIdentity
 from hub.model.record_change import DocumentAction
-from hub.model.refusals import Cardinality, CodeUnknown, FieldInvalid, FieldMissing, IdentityUnproven, RuleBroken, SegmentMissing
+from hub.model.refusals import (
+    Cardinality,
+    CodeUnknown,
+    ConsumerRefused,
+    FieldInvalid,
+    FieldMissing,
+    IdentityUnproven,
+    MessageRefused,
+    RuleBroken,
+    SegmentMissing,
+)
 from mappings.hl7v2.line import Composite
 from mappings.hl7v2.pfi_request import ACTION_OF_OBX_11, MetaTable, PfiRequest
 
@@ -36,34 +47,58 @@ _MATRIX: tuple[tuple[bool | None, ...], ...] = (
 )
 
 
+class Stage(StrEnum):
+    """Where a row is decided. Everything but `ROUTE` comes before the acknowledgement."""
+
+    READ = "read"  # hub.formats.er7.read
+    ADMISSION = "admission"  # mappings.hl7v2.admission
+    MESSAGE = "message"  # `judge`, here
+    RECORD = "record"  # hub.record.consumer
+    KEEP = "keep"  # hub.flow.receive
+    ROUTE = "route"  # after the acknowledgement: a delivery is refused, not the message
+
+
+Run = Callable[[PfiRequest, MetaTable], None]
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One row: what is checked, the condition (table 0357) it refuses with, for which audiences.
+    """One row: what is checked, the condition (table 0357) it refuses with and where, for which audiences.
 
-    `run` raises a MessageRefused.
+    `at` are the places that ERR-2 may name, without the number of the segment. `application` is the code of table 0533 that
+    a refusal with 207 carries in flow 6. `run` raises a MessageRefused; None where another stage decides.
     """
 
     name: str
     condition: str
-    run: Callable[[PfiRequest, MetaTable], None]
+    at: tuple[str, ...]
+    run: Run | None = None
     audiences: frozenset[str] = frozenset({"pfi", "lps"})
+    application: str = "906"
+    stage: Stage = Stage.MESSAGE
 
 
 def judge(request: PfiRequest, table: MetaTable) -> None:
     """Run every row that concerns this message's audience.
 
     Raises:
-        MessageRefused: of the first row that does not hold.
+        MessageRefused: of the first row that does not hold; in flow 6 a ConsumerRefused for each 207.
     """
-    for check in CHECKS:
-        if request.profile.audience in check.audiences:
-            check.run(request, table)
+    audience = request.profile.audience
+    for check, run in _RUNS[audience]:
+        try:
+            run(request, table)
+        except MessageRefused as refused:
+            if audience != "lps" or refused.condition != "207" or refused.application:
+                raise
+            raise ConsumerRefused(at=refused.at, application=check.application, sentence=refused.sentence) from None
 
 
 def _segments(request: PfiRequest, _: MetaTable) -> None:
     has_order = not request.is_mdm or request.profile.order_in_mdm
     before, after = (("EVN",), ("TXA",)) if request.is_mdm else ((), ())
-    for name in (*before, "PID", "PV1", *(("ORC", "OBR") if has_order else ()), *after):
+    order = () if not has_order else ("OBR",) if request.is_oul else ("ORC", "OBR")
+    for name in (*before, "PID", "PV1", *order, *after):
         if request.message.first(name) is None:
             raise SegmentMissing(at=name)
     if not request.documents:
@@ -135,12 +170,42 @@ def _action(request: PfiRequest, _: MetaTable) -> None:
             raise RuleBroken(at=obx.at(11), sentence=f"{obx.at(11)}: both documents take the same action")
     if request.is_mdm and _event_action(request) is not action:
         raise RuleBroken(at=request.documents[0].at(11), sentence=f"{request.documents[0].at(11)}: not what MSH-9.2 says")
-    if request.profile.orc_1_says and _ORC_1.get(request.message.text("ORC", 1).upper()) is not action:
+    if not request.profile.orc_1_says:
+        return
+    if _ORC_1.get(request.message.text("ORC", 1).upper()) is not action:
         raise RuleBroken(at="ORC-1", sentence=f"ORC-1: not what {request.documents[0].at(11)} says")
+    if action is DocumentAction.CREATE and request.txa is not None and request.txa.text(13):
+        raise RuleBroken(at="TXA-13", sentence="TXA-13: names a document to replace, in the first sending of one")
 
 
 def _readable(request: PfiRequest, _: MetaTable) -> None:
     request.read_documents()
+
+
+def _ins_in_document(request: PfiRequest, _: MetaTable) -> None:
+    for cda in request.cdas:
+        if cda.header.patient_ids and not cda.header.ins:
+            at = cda.obx.at(5)
+            raise ConsumerRefused(at=at, application="903", sentence=f"{at}: the document numbers its patient without an INS")
+
+
+def _traits_with_ins(request: PfiRequest, _: MetaTable) -> None:
+    if not request.profile.traits_with_ins:
+        return
+    for cda in request.cdas:
+        header = cda.header
+        traits = (header.birth_name, header.birth_given_names or header.first_given_name, header.birth_time, header.sex)
+        if header.ins and not (all(traits) and header.birth_place_code):
+            at = cda.obx.at(5)
+            raise ConsumerRefused(at=at, application="905", sentence=f"{at}: an INS without its five traits in the document")
+
+
+def _own_numbers(request: PfiRequest, _: MetaTable) -> None:
+    numbers: set[str] = set()
+    for cda in request.cdas:
+        if cda.header.id in numbers:
+            raise RuleBroken(at=cda.obx.at(5), sentence=f"{cda.obx.at(5)}: both documents have the same id")
+        numbers.add(cda.header.id)
 
 
 def _same_patient(request: PfiRequest, _: MetaTable) -> None:
@@ -212,24 +277,52 @@ def _predecessor(request: PfiRequest, _: MetaTable) -> None:
             raise RuleBroken(at=cda.obx.at(5), sentence=f"{cda.obx.at(5)}: RPLC in a document that is sent for the first time")
 
 
-_PFI = frozenset({"pfi"})
-CHECKS = (
-    Check("segments", "100", _segments),
-    Check("number of documents", "198", _number_of_documents),
-    Check("required fields", "101", _required_fields),
-    Check("required metadata", "101", _required_metadata),
-    Check("participations that the flags need", "101", _participations),
-    Check("action", "207", _action),
-    Check("document readable", "102", _readable),
-    Check("same patient", "207", _same_patient),
-    Check("same document number", "207", _same_number),
-    Check("same document type", "207", _same_type),
-    Check("DMP needs a qualified INS", "207", _dmp_needs_ins, _PFI),
-    Check("flags agree", "207", _flags_agree, _PFI),
-    Check("flags are Y or N", "103", _flags_are_y_or_n),
-    Check("addresses", "102", _addresses),
-    Check("replacement names its predecessor", "207", _predecessor),
+_PFI, _LPS = frozenset({"pfi"}), frozenset({"lps"})
+_REQUIRED_PLACES = tuple(f"{name}-{field}" for name, field in (*_REQUIRED_EVERYWHERE, *_REQUIRED_IN_MDM))
+
+# The table, first row that does not hold decides. Rows without a function are decided at another stage, in this same order;
+# they stand here so that the table is whole.
+DECISIONS = (
+    Check("header can be read", "199", ("MSH", "MSH-1", "MSH-2"), stage=Stage.READ),
+    Check("HL7 version", "203", ("MSH-12",), stage=Stage.ADMISSION),
+    Check("message type", "200", ("MSH-9.1",), stage=Stage.ADMISSION),
+    Check("event", "201", ("MSH-9.2",), stage=Stage.ADMISSION),
+    Check("processing id", "202", ("MSH-11",), stage=Stage.ADMISSION),
+    Check("header fields", "101", ("MSH-9", "MSH-10", "MSH-11"), stage=Stage.ADMISSION),
+    Check("segments", "100", ("EVN", "PID", "PV1", "ORC", "OBR", "TXA", "OBX"), _segments),
+    Check("number of documents", "198", ("OBX", "OBX-3"), _number_of_documents),
+    Check(
+        "required fields",
+        "101",
+        (*_REQUIRED_PLACES, "PID-7", "PID-8", "PV1-19", "ORC-1", "OBR-4", "TXA-13", "OBX-3", "OBX-5", "OBX-11"),
+        _required_fields,
+    ),
+    Check("required metadata", "101", ("OBX-3",), _required_metadata),
+    Check("participations that the flags need", "101", ("PRT", "PRT-4", "PRT-15.4"), _participations),
+    Check("action", "207", ("OBX-11", "ORC-1", "TXA-13"), _action),
+    Check("document readable", "102", ("OBX-5",), _readable),
+    Check("INS in the document", "207", ("OBX-5",), _ins_in_document, _LPS, "903"),
+    Check("traits with the INS", "207", ("OBX-5",), _traits_with_ins, _LPS, "905"),
+    Check("same patient", "207", ("PID-3",), _same_patient, application="904"),
+    Check("same document number", "207", ("TXA-12",), _same_number),
+    Check("own number for each document", "207", ("OBX-5",), _own_numbers),
+    Check("same document type", "207", ("OBX-3", "TXA-2", "OBR-4"), _same_type),
+    Check("DMP needs a qualified INS", "207", ("PID-3",), _dmp_needs_ins, _PFI),
+    Check("patient opposed to feeding", "AA", ("PID-3",), audiences=_PFI, stage=Stage.ROUTE),
+    Check("flags agree", "207", ("OBX-5",), _flags_agree, _PFI),
+    Check("flags are Y or N", "103", ("OBX-5",), _flags_are_y_or_n),
+    Check("addresses", "102", ("PRT-15",), _addresses),
+    Check("replacement names its predecessor", "207", ("OBX-5",), _predecessor),
+    Check("patient known", "207", ("PID-3",), audiences=_LPS, application="902", stage=Stage.RECORD),
+    Check("traits of the record", "207", ("PID-3",), audiences=_LPS, application="904", stage=Stage.RECORD),
+    Check("latest version", "207", ("OBX-5",), audiences=_LPS, application="900", stage=Stage.RECORD),
+    Check("author or their structure", "207", ("OBX-5",), audiences=_LPS, application="901", stage=Stage.RECORD),
+    Check("store takes it", "207", ("MSH",), stage=Stage.KEEP),
 )
+_RUNS = {
+    audience: [(check, check.run) for check in DECISIONS if check.run is not None and audience in check.audiences]
+    for audience in ("pfi", "lps")
+}
 
 
 def is_same_patient(identity: PatientIdentity, header: CdaHeader) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from hub.formats.cda_header import CdaHeader, read_header
+from hub.formats.cda_header import CdaHeader, canonical, read_header
 from hub.formats.er7 import Message, Segment
 from hub.model.identifiers import INS_NIA, INS_NIR, INS_NIR_DEMO, INS_NIR_TEST, InsMatricule
 from hub.model.identity import PatientIdentity, ins_is_usable
@@ -98,6 +98,10 @@ class PfiRequest:
     def is_mdm(self) -> bool:
         return self.message.type.startswith("MDM")
 
+    @property
+    def is_oul(self) -> bool:
+        return self.message.type.startswith("OUL")
+
     def says(self, flag: str) -> bool:
         """Whether a flag is Y; a flag that is absent says no."""
         return self._values.get(flag) == "Y"
@@ -133,6 +137,16 @@ class PfiRequest:
     def cdas(self) -> tuple[CdaDocument, ...]:
         """What `read_documents` gives, read once."""
         return tuple(_cda(obx, self.message) for obx in self.documents)
+
+    @cached_property
+    def companions(self) -> tuple[str, ...]:
+        """Numbers of the documents that COMP_LOT says belong to this one, in the form of a CDA id.
+
+        Standard: CI-SIS transmission de documents CDA en HL7 v2, 1.2, COMP_LOT (CE, root^extension).
+        """
+        lists = [Line(meta.obx, self.message).all(5) for meta in self.metas if meta.code == "COMP_LOT"]
+        found = (canonical(one.text(1), one.text(2)) for values in lists for one in values)
+        return tuple(dict.fromkeys(number for number in found if number))
 
     @cached_property
     def mask(self) -> int:

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.skipif(SAMPLES is None or not SAMPLES.is_dir(), reason=
 REGISTRY = builtin()
 MAIL = "mssante:adam.hoda@test-ci-sis.mssante.fr"
 PATIENT_MAIL = "mssante:279035121518989@patient.mssante.fr"
+DELETED = "delete 1.2.250.1.71.4.2.2.120456789.71024000082 for 1.2.250.1.71.4.2.2.120456789.71024000081"
 UNREAD = "AA, no structure"
 NOT_A_CDA = "102 OBX-5"
 
@@ -30,7 +31,7 @@ EXPECTED = {
     "pam_a01_na_na.er7": ("adt", (), (), ()),
     "v21_mdm_init.er7": ("pfi-mdm-2.1", ("dmp", MAIL), (), ("create 1.2.250.1.71.4.2.2.120456789.71024000081",)),
     "v21_mdm_init_ph.er7": NOT_A_CDA,
-    "v21_mdm_del.er7": ("pfi-mdm-2.1", ("dmp", MAIL), (), ("delete 1.2.250.1.71.4.2.2.120456789.71024000082",)),
+    "v21_mdm_del.er7": ("pfi-mdm-2.1", ("dmp", MAIL), (), (DELETED,)),
     "v21_oru_n3_rplc.hl7": (
         "pfi-oru-2.1",
         ("dmp", MAIL, PATIENT_MAIL),
@@ -55,7 +56,7 @@ EXPECTED = {
     "v12_mdm_init_ph.hl7": NOT_A_CDA,
     "lps11_mdm_init.er7": ("lps-mdm-1.1", (), (), ("create 1.2.250.1.71.4.2.2.120456789.71024000081",)),
     "lps11_mdm_init_ph.er7": NOT_A_CDA,
-    "lps11_mdm_del.er7": ("lps-mdm-1.1", (), (), ("delete 1.2.250.1.71.4.2.2.120456789.71024000082",)),
+    "lps11_mdm_del.er7": ("lps-mdm-1.1", (), (), (DELETED,)),
     "lps10_mdm_init.er7": ("lps-mdm-1.0", (), (), ("create 1.2.250.1.71.4.2.2.120456789.A71024000081",)),
     "lps10_mdm_rplc_ph.er7": NOT_A_CDA,
     "lps10_mdm_bio.hl7": "207 PID-3",
