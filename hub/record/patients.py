@@ -49,8 +49,7 @@ def identifiers_of(tx: Transaction, patients: Sequence[int]) -> dict[int, list[J
         rows, key=lambda row: (row[0] in holder or row[5] is not None, row[1] != "INS", row[2:5])
     ):
         old = number in holder or until is not None
-        stands: int = holder.get(number, number)
-        found[stands].append(_identifier(system, value, kind, old=old))
+        found[holder[number] if number in holder else int(number)].append(_identifier(system, value, kind, old=old))
     return found
 
 

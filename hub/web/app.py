@@ -19,7 +19,7 @@ from hub.model import log
 from hub.model.refusals import HubError
 from hub.model.states import ForbiddenMove
 from hub.store.port import BlobDamaged, ReadTooLong, StoreUnavailable
-from hub.web import docs_page, fhir_api, health, ledger_api
+from hub.web import docs_page, fhir_api, health, identity_api, ledger_api
 from hub.web.access import AuditTrail, NeedsRole, nobody
 from hub.web.console import error_page, message_page, pages
 from hub.web.console.sessions import NeedsSession, Sessions
@@ -28,7 +28,15 @@ from hub.web.services import Services
 from hub.web.throttle import FailedSignIns
 
 # `/console/messages/new` stands before `/console/messages/{id}`, and the record's catch-all last in its own router.
-ROUTERS = (health.router, ledger_api.router, fhir_api.router, docs_page.router, pages.router, message_page.router)
+ROUTERS = (
+    health.router,
+    ledger_api.router,
+    identity_api.router,
+    fhir_api.router,
+    docs_page.router,
+    pages.router,
+    message_page.router,
+)
 
 
 STATUS_ROUTERS = (health.router,)  # what a process answers that serves no pages

@@ -58,7 +58,7 @@ async def list_messages(
         state=MessageState(state) if state else None,
         since=_instant(since) or 0,
         limit=limit,
-        after=_cursor(after),
+        after=cursor_of(after),
     )
     return json_response(await services_of(request).store.read(lambda tx: queries.find_messages(tx, wanted)))
 
@@ -135,7 +135,7 @@ async def list_deliveries(
     only_known_parameters(request, "state", "destination", "limit", "after")
     if state is not None and state not in set(DeliveryState):
         raise Problem(400, "UnknownState", f"state is one of {', '.join(DeliveryState)}.")
-    cursor = _cursor(after)
+    cursor = cursor_of(after)
     wanted = DeliveryState(state) if state else None
     return json_response(
         await services_of(request).store.read(
@@ -331,7 +331,7 @@ def delivery_of(tx: Transaction, delivery_id: int) -> dict[str, Any] | None:
     return next({**delivery, "message": {"id": message["id"]}} for delivery in message["deliveries"] if delivery["id"] == uid)
 
 
-def _cursor(after: str | None) -> int | None:
+def cursor_of(after: str | None) -> int | None:
     if not after:
         return None
     if not after.isascii() or not after.isdigit() or len(after) > 19:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from hub.ledger.acts import Receipt
 from hub.model.ports import Answer, Origin
 from hub.model.site import Site
+from hub.record.identity_cases import Decision
 from hub.store.port import Store
 from hub.web.tickets import Tickets
 
@@ -30,6 +31,17 @@ class Operations(Protocol):
     async def file_receipt(self, delivery_id: str, receipt: Receipt) -> None: ...
 
 
+class Identities(Protocol):
+    """The queue of doubtful identities. Raises: hub.ledger.acts.NotFound, hub.ledger.acts.NotPossible, StoreUnavailable."""
+
+    async def cases(self, *, state: str, limit: int, after: int, values: bool) -> dict[str, Any]: ...
+    async def show(self, case_id: str, *, values: bool) -> dict[str, Any]: ...
+    async def preview(self, case_id: str, decision: Decision) -> dict[str, Any]: ...
+    async def decide(self, case_id: str, decision: Decision, *, actor: str, reason: str) -> None: ...
+    async def merges(self, patient_id: str) -> Sequence[dict[str, Any]]: ...
+    async def undo_merge(self, merge_id: str, *, actor: str) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """Everything the web needs.
@@ -41,6 +53,7 @@ class Services:
 
     store: Store
     operations: Operations
+    identities: Identities
     site: Site
     ready: Callable[[], tuple[bool, dict[str, Any]]]
     metrics: Callable[[], tuple[bytes, str]]

@@ -14,6 +14,9 @@ import httpx
 import psycopg
 import pytest
 
+from hub.bell.local import LocalBell
+from hub.flow.graph import Graph
+from hub.flow.identities import Identities
 from hub.ledger import acts
 from hub.ledger.acts import Receipt
 from hub.ledger.deliveries import NewDelivery, add, occupied
@@ -187,6 +190,7 @@ class House:
         self.services = Services(
             store=self.store,
             operations=self.operations,
+            identities=Identities(self.store, lambda: Graph({}, (), {}), LocalBell()),
             site=Site(name="PFI-X", organisation="HOPITAL-X"),
             ready=lambda: (True, {"store": "ok"}),
             metrics=lambda: (b"# HELP up\n", "text/plain; version=0.0.4"),
