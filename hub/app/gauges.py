@@ -49,6 +49,13 @@ class _Ledger:
         for role, n in self._counts.get("members", {}).items():
             members.add_metric([role], n)
         yield members
+        pruned = CounterMetricFamily("vaguemestre_messages_pruned", "Messages that retention removed", labels=["source", "state"])
+        size = CounterMetricFamily("vaguemestre_message_bytes_pruned", "Their bytes", labels=["source", "state"])
+        for source, state, n, total in self._counts.get("pruned", ()):
+            pruned.add_metric([source, state], n)
+            size.add_metric([source, state], total)
+        yield pruned
+        yield size
         yield CounterMetricFamily("vaguemestre_commits", "Commits of the writer", value=self._times.groups)
         yield CounterMetricFamily("vaguemestre_commit_seconds", "Time inside COMMIT", value=self._times.seconds)
         yield CounterMetricFamily("vaguemestre_committed_items", "Pieces of work committed", value=self._times.items)

@@ -22,6 +22,7 @@ from hub.bell.port import Bell
 from hub.flow.carry import ApplicationCarrier, KeptMessages, RecordCarrier
 from hub.flow.deliver import Carrier, Dispatcher
 from hub.flow.graph import RECORD, DestinationSpec
+from hub.flow.identities import Identities
 from hub.flow.membership import Alone, Member
 from hub.flow.meters import Meters
 from hub.flow.operate import Operations
@@ -29,7 +30,7 @@ from hub.flow.receive import Receiver
 from hub.flow.recent import Recent
 from hub.flow.route import Router
 from hub.flow.workshop import Bench, Limits, Workshop
-from hub.ledger import barriers, deliveries, queries
+from hub.ledger import barriers, deliveries, queries, retention
 from hub.ledger.routing import Unrouted
 from hub.model import log
 from hub.model.ports import Answer, Destination, Origin, Source
@@ -66,6 +67,8 @@ class Hub:
         self._jobs: Any = None
         self._ready: dict[str, bool] = {"store": False, "listeners": False, "web": False}
         self._counts: dict[str, Any] = {}
+        self._pruned: list[tuple[str, str, int, int]] = []
+        self._pruner: Any = None
         self._http_n = 0
 
     # ---- start -----------------------------------------------------------------------------------------------------
@@ -83,7 +86,8 @@ class Hub:
         if not installed.place.shared:
             self._lock = DataFolderLock(installed.data_dir)
         await asyncio.to_thread(upgrade, installed.place)
-        self.store = open_store(installed.place, installed.blobs(), on_broken=self.failed.set)
+        self._blobs = installed.blobs()
+        self.store = open_store(installed.place, self._blobs, on_broken=self.failed.set)
         self.store.start()
         await self._join()
         self._ready["store"] = True
@@ -188,6 +192,7 @@ class Hub:
         services = Services(
             store=self.store,
             operations=self.operations,
+            identities=Identities(self.store, lambda: self.installation.graph, self.bell),
             site=self.installation.site,
             ready=self.ready,
             metrics=self.metrics,
@@ -307,7 +312,8 @@ class Hub:
 
         from hub.app.gauges import render
 
-        return generate_latest(self.meters.registry) + render(self._counts, self.store.times), CONTENT_TYPE_LATEST
+        counted = render({**self._counts, "pruned": self._pruned}, self.store.times)
+        return generate_latest(self.meters.registry) + counted, CONTENT_TYPE_LATEST
 
     @property
     def owner(self) -> str:
@@ -330,6 +336,33 @@ class Hub:
         if "web" in self._parts:
             self._counts = {**await self.store.read(queries.counts), "at": time.time()}
 
+    async def prune(self) -> None:
+        """A round of retention, or the rest of one, if this process works on the ledger and no other is at it."""
+        if "worker" not in self._parts or self._pruner is not None:
+            return
+        from hub.app.pruning import Pruner
+
+        configuration = self.installation.configuration
+        policy = configuration.retention.policy(configuration.hub.dedupe_window_days)
+        self._pruner = Pruner(self.store, self._blobs, policy, owner=self.owner, rest=self._rest)
+        try:
+            done = await self._pruner.round()
+        finally:
+            self._pruner = None
+        if done is not None and done.messages + done.bodies:
+            log.event("prune.done", count=done.messages, bytes=done.bytes)
+
+    async def _rest(self, seconds: float) -> None:
+        """Between two slices of a job: longer while senders wait for their answers."""
+        await asyncio.sleep(seconds)
+        while self.receiver.pressed:  # noqa: ASYNC110 - an event would cost every message
+            await asyncio.sleep(seconds)
+
+    async def count_pruned(self) -> None:
+        """Take the counts of what is not kept any more, for the metrics."""
+        if "web" in self._parts:
+            self._pruned = await self.store.read(retention.pruned_by_source)
+
     # ---- stop ------------------------------------------------------------------------------------------------------
 
     async def stop(self) -> None:
@@ -338,6 +371,8 @@ class Hub:
         self._ready["listeners"] = False  # who asks sends no more here
         if self._jobs is not None:
             self._jobs.shutdown(wait=False)
+        if self._pruner is not None:
+            self._pruner.stop()
         await asyncio.gather(*(source.drain(limit / 2) for source in self.sources), return_exceptions=True)
         self.receiver.draining = True
         await _within(limit / 4, self.receiver.drained())

@@ -14,6 +14,7 @@ from hub.store import Store, StoreUnavailable, Transaction
 
 PAUSE_S = 0.05  # between two slices: other work goes first
 FORGET_EVERY_S = 600.0
+PRUNE_EVERY_S = 600.0
 
 
 class Swept(Protocol):
@@ -26,6 +27,8 @@ class Swept(Protocol):
     @property
     def dedupe_window_us(self) -> int: ...
     async def sweep(self) -> None: ...
+    async def prune(self) -> None: ...
+    async def count_pruned(self) -> None: ...
 
 
 def start_jobs(hub: Swept, sweep_s: float = 5.0, forget_s: float = FORGET_EVERY_S) -> AsyncIOScheduler:
@@ -43,6 +46,8 @@ def start_jobs(hub: Swept, sweep_s: float = 5.0, forget_s: float = FORGET_EVERY_
 
     every(sweep_s, "sweep", hub.sweep)
     every(forget_s, "forget", lambda: once(hub, "forget", forget_s, lambda: forget(hub)))
+    every(PRUNE_EVERY_S, "prune", hub.prune)
+    every(PRUNE_EVERY_S, "count-pruned", hub.count_pruned)
     scheduler.start()
     return scheduler
 

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator
 
+from hub.app.config_retention import RetentionSection
 from hub.app.strict import Strict, TlsListener, address
 from hub.app.ways import DestinationSection, SourceSection
 from hub.store.bucket import parse_blobs
@@ -129,3 +130,4 @@ class Configuration(Strict):
     destination: list[DestinationSection] = Field([])
     route: list[RouteSection] = Field([])
     mappings: MappingsSection = MappingsSection()
+    retention: RetentionSection = RetentionSection.model_construct()

@@ -18,6 +18,12 @@ def take(tx: Transaction, jobs: Sequence[str], *, owner: str, now: int, lease_un
     return [job for (job,) in tx.insert("job_lease", ("job", "owner", "lease_until"), rows, suffix=_TAKE, suffix_values=(now,))]
 
 
+def extend(tx: Transaction, job: str, *, owner: str, lease_until: int) -> bool:
+    """Hold a lease for longer; False when it is not `owner`'s any more."""
+    sql = "UPDATE job_lease SET lease_until = ? WHERE job = ? AND owner = ? RETURNING job"
+    return bool(tx.rows(sql, lease_until, job, owner))
+
+
 def give_back(tx: Transaction, jobs: Sequence[str], *, owner: str) -> None:
     """Others may have them."""
     for job in sorted(jobs):

@@ -104,15 +104,17 @@ def _is_old(policy: Policy, row: Row, now: int) -> bool:
     return age is not None and row[0] < number_at(now - age)
 
 
-def may_go(tx: Transaction, policy: Policy, message_ids: Sequence[int], *, now: int, owed: Owed | None) -> list[Row]:
-    """Rows (id, source, type, state, size, sha256, in_file, control_id) of those that nobody needs any more; on a shared
-    store they are locked, and those that somebody else holds are passed over.
+def may_go(
+    tx: Transaction, policy: Policy, message_ids: Sequence[int], *, now: int, owed: Owed | None = None, lock: str = ""
+) -> list[Row]:
+    """Rows (id, source, type, state, size, sha256, in_file, control_id) of those that nobody needs any more.
 
-    `owed` names those whose bytes the record still needs; None does not ask.
+    `owed` names those whose bytes the record still needs; None does not ask. `lock` is `Transaction.skip_locked` for who
+    deletes them.
     """
     rows = tx.rows_in(
         "SELECT id, source, type, state, size, sha256, in_file, control_id, patient_id, open_n FROM message "  # noqa: S608
-        f"WHERE id IN ({{keys}}) ORDER BY id{tx.skip_locked}",
+        f"WHERE id IN ({{keys}}) ORDER BY id{lock}",
         message_ids,
     )
     rows = [row for row in rows if not row[9] and _is_old(policy, (row[0], row[1], row[3]), now)]
@@ -172,7 +174,7 @@ def prune(
     while rest and (rest[0] is candidates[0] or clock_s() - began < SLICE_S):
         group = _group(rest)
         del rest[: len(group)]
-        going = may_go(tx, policy, [one.id for one in group], now=now, owed=owed)
+        going = may_go(tx, policy, [one.id for one in group], now=now, owed=owed, lock=tx.skip_locked)
         if going:
             _delete(tx, going, now)
         _remember(tx, group[-1].id)
