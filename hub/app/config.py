@@ -127,6 +127,7 @@ def _graph(configuration: Configuration) -> Graph:
             listen=s.place,
             return_to=s.return_to,
             strict_control_id=s.strict_control_id,
+            unknown_patient=s.unknown_patient,
             charset=s.charset or configuration.hub.default_charset,
         )
         for s in configuration.source

@@ -19,6 +19,7 @@ class _Source(Strict):
     return_to: str = ""
     routes: list[str] = Field([])
     strict_control_id: bool = False
+    unknown_patient: Literal["create", "refuse"] = "create"
     charset: str = ""
 
 
