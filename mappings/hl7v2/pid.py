@@ -18,7 +18,7 @@ from hub.model.refusals import FieldMissing, Finding, SegmentMissing
 from hub.model.site import Site
 from mappings.hl7v2.cx import cx_system
 from mappings.hl7v2.extensions import FR_CORE
-from mappings.hl7v2.fhir_date import fhir_birth_date as fhir_birth_date
+from mappings.hl7v2.fhir_date import fhir_birth_date
 from mappings.hl7v2.line import Composite, Line, line, lines
 from mappings.hl7v2.message_times import ts_finding
 from mappings.hl7v2.nk1 import nk1_contacts

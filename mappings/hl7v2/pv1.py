@@ -9,11 +9,12 @@ from typing import Any
 
 from hub.formats.er7 import Message
 from hub.formats.ts import parse_ts
+from hub.model.movement_events import STATUS_AFTER
 from hub.model.record_change import ResourceChange
 from hub.model.refusals import Finding
 from hub.model.site import Site
 from mappings.hl7v2.cx import cx_system
-from mappings.hl7v2.line import Line, line
+from mappings.hl7v2.line import Composite, Line, line
 from mappings.hl7v2.message_times import event_time, ts_finding
 from mappings.hl7v2.xcn import practitioner_reference
 
@@ -37,7 +38,7 @@ UNKNOWN_CLASS = {"system": "http://terminology.hl7.org/CodeSystem/v3-NullFlavor"
 MOVEMENTS = frozenset({"INSERT", "UPDATE", "CANCEL"})
 
 # What each event of the stay says of it; an event that is not listed leaves the status as it is.
-STATUS_OF_EVENT = {"A01": "in-progress", "A02": "in-progress", "A08": "in-progress", "A03": "finished"}
+STATUS_OF_EVENT = {**STATUS_AFTER, "A08": "in-progress"}
 
 
 def pv1_encounter(message: Message, site: Site, *, event: str = "") -> ResourceChange | None:
@@ -79,7 +80,7 @@ def pv1_encounter(message: Message, site: Site, *, event: str = "") -> ResourceC
 
 
 def pv1_findings(message: Message, site: Site) -> tuple[Finding, ...]:
-    """What is worth telling about the stay and its movement."""
+    """What is worth telling about the stay."""
     found: list[Finding] = []
     pv1 = line(message, "PV1")
     if pv1 is not None:
@@ -89,12 +90,6 @@ def pv1_findings(message: Message, site: Site) -> tuple[Finding, ...]:
             told = ts_finding(f"PV1-{field}", parse_ts(pv1.text(field), site.timezone)) if pv1.raw(field) else None
             if told is not None:
                 found.append(told)
-    zbe = line(message, "ZBE")
-    if zbe is not None and zbe.text(4) not in MOVEMENTS:
-        if zbe.text(5) in MOVEMENTS:
-            found.append(Finding("ZBE_SHIFTED", "ZBE-4", "ZBE-4: the movement's action stands one field late; read there"))
-        else:
-            found.append(Finding("ZBE_ACTION", "ZBE-4", "ZBE-4: neither INSERT, UPDATE nor CANCEL"))
     return tuple(found)
 
 
@@ -134,10 +129,8 @@ def _put_place(body: Json, pv1: Line, site: Site) -> None:
         body["location"] = None
         return
     place = pv1.one(3)
-    parts = [part for part in (place.text(1), place.text(2), place.text(3)) if part]
-    if parts:
-        identifier = {"system": cx_system(place, site), "value": "-".join(parts)}
-        body["location"] = [{"location": {"identifier": identifier, "display": " ".join(parts)}}]
+    if (found := place_of(place, site)) is not None:
+        body["location"] = [found]
     name, number = place.text(4), place.text(4, 2)
     if name or number:
         provider: Json = {"display": name or number}
@@ -146,18 +139,31 @@ def _put_place(body: Json, pv1: Line, site: Site) -> None:
         body["serviceProvider"] = provider
 
 
+def place_of(pl: Composite, site: Site) -> Json | None:
+    """A PL (ward, room, bed) as an entry of Encounter.location; None when it names no place."""
+    parts = [part for part in (pl.text(1), pl.text(2), pl.text(3)) if part]
+    if not parts:
+        return None
+    return {"location": {"identifier": {"system": cx_system(pl, site), "value": "-".join(parts)}, "display": " ".join(parts)}}
+
+
+def unit_of(xon: Composite, site: Site) -> Json:
+    """A UF (ZBE-7, ZBE-8) as a CodeableConcept; empty when it names none."""
+    label, code = xon.text(1), xon.text(10)
+    unit: Json = {}
+    if code:
+        unit["coding"] = [{"system": cx_system(xon, site, component=6), "code": code}]
+    if label:
+        unit["text"] = label
+    return unit
+
+
 def _put_service(body: Json, message: Message, site: Site) -> None:
     """ZBE-7, the unit that answers for the patient medically; a ZBE whose fields stand one late is read there."""
     zbe = line(message, "ZBE")
     if zbe is None:
         return
-    unit = zbe.one(8 if zbe.text(4) not in MOVEMENTS and zbe.text(5) in MOVEMENTS else 7)
-    label, code = unit.text(1), unit.text(10)
-    service: Json = {}
-    if code:
-        service["coding"] = [{"system": cx_system(unit, site, component=6), "code": code}]
-    if label:
-        service["text"] = label
+    service = unit_of(zbe.one(8 if zbe.text(4) not in MOVEMENTS and zbe.text(5) in MOVEMENTS else 7), site)
     if service:
         body["serviceType"] = service
 
