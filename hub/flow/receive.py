@@ -217,7 +217,7 @@ class Receiver:
                 size=len(new.body),
             )
         lost = (lambda: self._ack_marks.submit((message_id, AckEvent.LOSE), _ignore)) if kept else None
-        reply(Answer(body, lost=lost))
+        reply(Answer(body, lost=lost, code=answer))
 
     def _acknowledge(self, message: Message | None, refusal: MessageRefused | None) -> bytes:
         code = "AA" if refusal is None else refusal.ack_code
