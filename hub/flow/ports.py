@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from hub.formats.er7 import Message
 from hub.model.consumer import ConsumerQuestion
+from hub.model.dmp import DmpSubmission
 from hub.model.identity import PatientIdentity
 from hub.model.receipts import IncomingReceipt, ReceiptsWanted
 from hub.model.record_change import RecordChange
@@ -41,6 +42,12 @@ def receipts_told(structure: Structure | None, message: Message, site: Site) -> 
     """Receipts of another platform that a message brings: what its structure's `receipts` gives, if it has that method."""
     told: Any = getattr(structure, "receipts", None)
     return tuple(told(message, site)) if told is not None else ()
+
+
+def dmp_submission(structure: Structure | None, message: Message, site: Site) -> DmpSubmission | None:
+    """What a message asks to be sent to the DMP: what its structure's `dmp_submission` gives, if it has that method."""
+    asked: Any = getattr(structure, "dmp_submission", None)
+    return asked(message, site) if asked is not None else None
 
 
 Rewrite = Callable[[Message, Site], bytes]

@@ -11,6 +11,7 @@ from dataclasses import replace
 from hub.formats.cda_header import CdaAuthor, CdaHeader
 from hub.formats.er7 import Message
 from hub.model.consumer import ConsumerQuestion
+from hub.model.dmp import DmpSubmission
 from hub.model.identifiers import is_oid
 from hub.model.mail import MailRequest
 from hub.model.receipts import NONE_WANTED, ReceiptsWanted
@@ -20,6 +21,7 @@ from hub.model.site import Site
 from mappings.hl7v2 import pfi_checks
 from mappings.hl7v2.cda_document_reference import DocumentTypes, cda_document_reference, mask_of_header
 from mappings.hl7v2.message_times import event_time
+from mappings.hl7v2.pfi_dmp import dmp_submission
 from mappings.hl7v2.pfi_mail import BODIES, body_is_whole, mail_request, receipts_wanted
 from mappings.hl7v2.pfi_profile import Profile
 from mappings.hl7v2.pfi_request import CdaDocument, MetaTable, PfiRequest
@@ -96,6 +98,12 @@ class PfiDocument:
     def receipts_wanted(self, message: Message, site: Site) -> ReceiptsWanted:
         request = self._request(message, site)
         return receipts_wanted(request) if self._profile.audience == "pfi" else NONE_WANTED
+
+    def dmp_submission(self, message: Message, site: Site) -> DmpSubmission | None:
+        """What goes to the DMP; None when the message does not ask for it."""
+        if DMP not in self.requests(message, site):
+            return None
+        return dmp_submission(self._request(message, site), self._types, dict(self.refused_requests(message, site)).get(DMP, ""))
 
     def mail_request(self, message: Message, site: Site) -> MailRequest | None:
         """What the message asks to be mailed: recipients, texts, where answers go; None when it asks for no mail."""
