@@ -40,7 +40,7 @@ def test_an_admission(installed, patient_values):
     assert done.returncode == 0, done.stderr
     lines = [line.strip() for line in done.stdout.splitlines()]
     assert "MSA|AA|C1" in lines
-    assert "Translation: adt@1" in lines
+    assert "Translation: adt@2" in lines
     assert "──▶ record: would be filed" in lines
     assert any(line.startswith("Patient") and line.endswith("from PID") for line in lines)
     assert any(line.startswith("Encounter") and line.endswith("from PV1") for line in lines)
