@@ -127,6 +127,25 @@ def send(
     raise typer.Exit(send_files(files, to, tls=tls, ca=ca, cert=cert, key=key, timeout_s=timeout_s, quiet=quiet))
 
 
+@app.command("check-message")
+def check_message(
+    files: Annotated[list[Path], typer.Argument(help="Files with HL7 v2 messages, one or several each; - for standard input.")],
+    profile: Annotated[str, typer.Option(help="This profile, not the one that each message names; none for HL7 alone.")] = "",
+    environment: Annotated[str, typer.Option(help="The hub that would answer: test or production.")] = "test",
+    values: Annotated[
+        bool, typer.Option("--values", help="Also show the values that are wrong: they may be a patient's.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Say in words where messages break HL7 and the French profiles, and what the hub would answer. Exit 1 when one has errors.
+
+    Example: vaguemestre check-message admission.hl7 report.hl7
+    """
+    from hub.app.check_message import check_messages
+
+    raise typer.Exit(check_messages(files, profile=profile, environment=environment, values=values, as_json=json))
+
+
 @app.command()
 def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Stay up until Ctrl-C, with the console open.")] = False,
