@@ -32,6 +32,9 @@ _COLUMNS = (
 )
 _READ = f"SELECT encounter_id, {', '.join(_COLUMNS)} FROM movement WHERE encounter_id IN ({{keys}})"  # noqa: S608 - our names
 
+# ADT messages were filed without movements by their translation's first version.
+_BEFORE = "SELECT 1 FROM provenance WHERE resource_id = ? AND mapping = 'adt@1'"
+
 
 def _rows(tx: Transaction, encounters: Sequence[int]) -> dict[int, list[Row]]:
     found: dict[int, list[Row]] = {number: [] for number in encounters}
@@ -66,7 +69,7 @@ class Stays:
             self._rows.setdefault(encounter, [])
         self.load([encounter])
         rows = self._rows[encounter]
-        if not rows and stored is not None and stored.status != "unknown":
+        if not rows and stored is not None and stored.status != "unknown" and self._tx.row(_BEFORE, encounter) is not None:
             self._keep(encounter, _as_filed(stored))
         there = {row.key for row in rows if row.message_id == message_id}
         for change in changes:
