@@ -38,8 +38,8 @@ _BEFORE = "SELECT 1 FROM provenance WHERE resource_id = ? AND mapping = 'adt@1'"
 
 def _rows(tx: Transaction, encounters: Sequence[int]) -> dict[int, list[Row]]:
     found: dict[int, list[Row]] = {number: [] for number in encounters}
-    for number, *values, facts in tx.rows_in(_READ, encounters):
-        found[number].append(Row(*values, orjson.loads(facts)))
+    for row in tx.rows_in(_READ, encounters):
+        found[row[0]].append(Row(*row[1:11], facts=orjson.loads(row[11])))
     return found
 
 
@@ -126,7 +126,7 @@ def _is_known(stay: Stay, change: MovementChange) -> bool:
 def _as_filed(stored: Stored) -> Row:
     """A stay that was filed before movements were kept, as the oldest thing that is said of it."""
     body = stored.json
-    facts = {name: body[name] for name in ("identifier", "hospitalization", "period", "class") if name in body}
+    facts: Json = {name: body[name] for name in ("identifier", "hospitalization", "period", "class") if name in body}
     start = str(body.get("period", {}).get("start", ""))
     return Row(f"{NAMELESS_CORRECTION}filed", "UPDATE", "", "", start, 0, "", stored.event_time, 0, "", facts)
 
