@@ -10,7 +10,7 @@ from hub.model.identifiers import INS_NIA, INS_NIR, InsMatricule
 from hub.model.identity import PatientIdentity, ins_is_usable
 from hub.model.record_change import IdentityAct, IdentityActKind
 from hub.model.refusals import Finding
-from hub.record.merging import merge, root_of, same_person, unmerge
+from hub.record.merging import ever_linked, merge, root_of, unmerge
 from hub.store import Transaction
 
 INS_TRAITS_DIFFER, INS_HELD_BY_ANOTHER, INS_CHANGED, TWO_PATIENTS = (
@@ -135,7 +135,7 @@ def identifier_keys(identity: PatientIdentity) -> list[tuple[str, str]]:
 def concerned(tx: Transaction, acts: Sequence[IdentityAct], patient_id: int) -> list[int]:
     """The numbers of all patients whose merges or numbers these acts of a message of `patient_id` may have changed."""
     pairs = list(dict.fromkeys(one[:2] for act in acts for one in numbers_of(act.prior)))
-    return same_person(tx, [patient_id, *(row[2] for row in (tx.rows_values(_FIND, pairs) if pairs else ()))])
+    return ever_linked(tx, [patient_id, *(row[2] for row in (tx.rows_values(_FIND, pairs) if pairs else ()))])
 
 
 def _local_identifiers(identity: PatientIdentity) -> list[Identifier]:

@@ -17,7 +17,7 @@ from hub.model.uids import uid_text
 from hub.record.filing import Filing
 from hub.record.identity import INS_CHANGED, TWO_PATIENTS
 from hub.record.instants import instant
-from hub.record.merging import merge, root_of, same_person, unmerge
+from hub.record.merging import ever_linked, merge, root_of, same_person, unmerge
 from hub.record.patients import show_merges
 from hub.store import Transaction
 
@@ -160,10 +160,10 @@ def decide(
         # who holds the number was there first; of two numbers in one message the message's own patient stands
         stands, other = (case.patient, case.other) if case.kind == TWO_PATIENTS else (case.other, case.patient)
         merge(tx, stands, other, actor=actor, message_id=None, next_id=next_id, now_us=now_us)
-        done = Decided(joined=(stands, other), patients=tuple(same_person(tx, (stands, other))))
+        done = Decided(joined=(stands, other), patients=tuple(ever_linked(tx, (stands, other))))
     elif decision is Decision.SPLIT and case.other is not None:
         parted = unmerge(tx, case.patient, case.other, actor=actor, message_id=None, now_us=now_us)
-        everyone = tuple(same_person(tx, (case.patient, case.other)))
+        everyone = tuple(ever_linked(tx, (case.patient, case.other)))
         done = Decided(parted=(case.other, case.patient) if parted else None, patients=everyone if parted else ())
     tx.run(
         "UPDATE identity_case SET state = ?, closed_at = ?, closed_by = ?, reason = ? WHERE id = ?",
@@ -218,7 +218,7 @@ def undo_merge(tx: Transaction, number: int, *, actor: str, next_id: Callable[[]
     survivor, prior, undone_at, message_id = row
     if undone_at is not None or not unmerge(tx, survivor, prior, actor=actor, message_id=None, now_us=now_us):
         raise NotDecidable("this merge is undone already")
-    everyone = tuple(same_person(tx, (survivor, prior)))
+    everyone = tuple(ever_linked(tx, (survivor, prior)))
     _show(tx, everyone, message_id=message_id or number, number=number, next_id=next_id, now_us=now_us)
     return Decided(parted=(root_of(tx, survivor), root_of(tx, prior)), patients=everyone)
 

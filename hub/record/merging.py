@@ -39,6 +39,16 @@ def same_person(tx: Transaction, patients: Iterable[int]) -> list[int]:
     return sorted(found)
 
 
+def ever_linked(tx: Transaction, patients: Iterable[int]) -> list[int]:
+    """These patients, all that were ever merged with one of them, and who is one person with any of those now."""
+    asked = sorted(set(patients))
+    found = set(asked)
+    for column in ("survivor", "prior"):
+        sql = f"SELECT survivor, prior FROM patient_merge WHERE {column} IN ({{keys}})"  # noqa: S608 - our names
+        found.update(one for row in tx.rows_in(sql, asked) for one in row)
+    return same_person(tx, found)
+
+
 def members_of(tx: Transaction, patients: Sequence[int]) -> dict[int, list[int]]:
     """Root → the numbers that are merged into it, in the order in which they were made."""
     found: dict[int, list[int]] = {}

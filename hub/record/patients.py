@@ -38,18 +38,19 @@ def identifiers_of(tx: Transaction, patients: Sequence[int]) -> dict[int, list[J
     Numbers of those who were merged into a patient stand there as old ones.
     """
     found: dict[int, list[Json]] = {number: [] for number in patients}
-    holder: dict[int, int] = {
-        member: root for root, members in members_of(tx, patients).items() for member in members if member not in found
-    }
+    holders = {member: root for root, members in members_of(tx, patients).items() for member in members}
     rows = tx.rows_in(
         "SELECT patient_id, kind, since, system, value, until FROM patient_identifier WHERE patient_id IN ({keys})",
-        [*patients, *holder],
+        sorted({*patients, *holders}),
     )
-    for number, kind, _, system, value, until in sorted(
-        rows, key=lambda row: (row[0] in holder or row[5] is not None, row[1] != "INS", row[2:5])
-    ):
-        old = number in holder or until is not None
-        found[holder[number] if number in holder else int(number)].append(_identifier(system, value, kind, old=old))
+    listed = [
+        (whole, until is not None or not own, kind != "INS", since, system, value, kind)
+        for number, kind, since, system, value, until in rows
+        for whole, own in ((number, True), (holders.get(number), False))
+        if whole in found
+    ]
+    for whole, old, _, _, system, value, kind in sorted(listed):
+        found[whole].append(_identifier(system, value, kind, old=old))
     return found
 
 
