@@ -23,6 +23,7 @@ _SYSTEMS = {
     "UCUM": "http://unitsofmeasure.org",
     "TRE_A05": TRE_A05,
     "DCM": "http://dicom.nema.org/resources/ontology/DCM",
+    "ATC": "http://www.whocc.no/atc",
 }
 _OIDS = {"2.16.840.1.113883.6.1": LOINC, "2.16.840.1.113883.6.96": "http://snomed.info/sct"}
 
@@ -39,13 +40,33 @@ def coding(code: str, display: str = "", system: str = "") -> dict[str, str]:
 
 def concept(ce: Composite) -> dict[str, Any] | None:
     """A CE as a CodeableConcept; a LOINC code is known by its form when component 3 names no system. None when empty."""
-    code, display, named = ce.text(1), ce.text(2), ce.text(3)
+    code, display = ce.text(1), ce.text(2)
     if not code:
         return {"text": display} if display else None
-    system = _SYSTEMS.get(named.upper()) or system_of_oid(named)
-    if not named and _LOINC_CODE.fullmatch(code):
-        system = LOINC
-    result: dict[str, Any] = {"coding": [coding(code, display, system)]}
+    result: dict[str, Any] = {"coding": [coding(code, display, code_system(code, ce.text(3)))]}
     if display:
         result["text"] = display
     return result
+
+
+def full_concept(ce: Composite) -> dict[str, Any] | None:
+    """A CE or CWE with both its codings (components 1-3 and 4-6), and CWE-9 as text; None when empty."""
+    codings = [
+        coding(ce.text(first), ce.text(first + 1), code_system(ce.text(first), ce.text(first + 2)))
+        for first in (1, 4)
+        if ce.text(first)
+    ]
+    text = ce.text(9) or ce.text(2) or ce.text(5)
+    result: dict[str, Any] = {}
+    if codings:
+        result["coding"] = codings
+    if text:
+        result["text"] = text
+    return result or None
+
+
+def code_system(code: str, named: str) -> str:
+    """The FHIR system that CE-3 names; a code without system that has LOINC's form is one; empty when unknown."""
+    if not named:
+        return LOINC if _LOINC_CODE.fullmatch(code) else ""
+    return _SYSTEMS.get(named.upper()) or system_of_oid(named)

@@ -1,6 +1,5 @@
-"""ORU^R01 outside a French profile: Patient, Encounter, and each ED of an OBX-5 as a document.
+"""ORU^R01 outside a French profile: Patient, Encounter, each ED of an OBX-5 as a document, any other OBX as an observation.
 
-Coded and numeric observations are not read here.
 Standard: HL7 v2.5.1 §7.3.1 (ORU_R01).
 """
 
@@ -17,9 +16,12 @@ from mappings.hl7v2.cx import source_system
 from mappings.hl7v2.line import Line, line
 from mappings.hl7v2.message_times import event_time
 from mappings.hl7v2.obx_content import obx_content
+from mappings.hl7v2.order_groups import judge_one_patient
 from mappings.hl7v2.pid import judge_pid, pid_findings, pid_identity, pid_patient
 from mappings.hl7v2.plain_document import described, document_number, kind_and_title, observed, observer, opened
 from mappings.hl7v2.pv1 import pv1_encounter, pv1_findings
+from mappings.hl7v2.results import result_findings, results
+from mappings.hl7v2.ucum import Units
 from mappings.structure import AsksForNothing
 
 _STATUSES = {"P": "preliminary", "R": "preliminary", "S": "preliminary", "F": "final", "U": "final", "C": "amended"}
@@ -28,18 +30,22 @@ _NOTHING_YET = frozenset({"X", "N", "O", "I"})
 
 
 class OruR01(AsksForNothing):
-    """Documents that come as results."""
+    """Results, and documents that come as results."""
 
-    name, version = "oru", "1"
+    name, version = "oru", "2"
     heavy, parses_document = False, True
+
+    def __init__(self, units: Units) -> None:
+        self._units = units
 
     def judge(self, message: Message, site: Site) -> None:
         judge_pid(message)
+        judge_one_patient(message)
         for obx, _, _ in _documents(message):
             obx_content(obx, message)
 
     def remarks(self, message: Message, site: Site) -> tuple[Finding, ...]:
-        findings = list(pid_findings(message, site) + pv1_findings(message, site))
+        findings = list(pid_findings(message, site) + pv1_findings(message, site) + result_findings(message, site))
         for obx, _, _ in _documents(message):
             if obx_content(obx, message) is None:
                 findings.append(Finding("DOCUMENT_EMPTY", obx.at(5), f"{obx.at(5)}: an ED without data; nothing is filed"))
@@ -53,7 +59,7 @@ class OruR01(AsksForNothing):
             identity=identity,
             patient=pid_patient(message, identity, site),
             event_time=event_time(message, site),
-            resources=(stay,) if stay is not None else (),
+            resources=(*((stay,) if stay is not None else ()), *results(message, site, self._units)),
             documents=tuple(_changes(message, site)),
         )
 
