@@ -138,6 +138,9 @@ def _required_fields(request: PfiRequest, _: MetaTable) -> None:
         for field in (3, 5, 11):
             if _is_empty(obx, field):
                 raise FieldMissing(at=obx.at(field))
+        start, end = obx.component_span(5, 5)
+        if start == end:
+            raise FieldMissing(at=obx.at(5))
 
 
 def _required_metadata(request: PfiRequest, table: MetaTable) -> None:
@@ -152,6 +155,10 @@ def _participations(request: PfiRequest, _: MetaTable) -> None:
         return
     if not request.participations:
         raise FieldMissing(at="PRT", sentence="PRT: at least one is required")
+    if request.profile.audience == "lps":
+        if not any(prt.role == "SB" and prt.address for prt in request.participations):
+            raise FieldMissing(at="PRT-15.4", sentence="PRT-15.4: the address of the sender (SB) is required")
+        return
     if request.says("DESTDMP") and not any(prt.role == "SB" and prt.is_named for prt in request.participations):
         raise FieldMissing(at="PRT-4", sentence="PRT-4: DESTDMP needs the sender (SB)")
     patients = [prt.is_patient for prt in request.recipients]

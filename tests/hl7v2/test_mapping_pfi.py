@@ -1,6 +1,7 @@
 """CDA messages of the CI-SIS profiles: the decision table row by row, and what becomes of a message that is taken."""
 
 import base64
+import re
 import tomllib
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from hub.model.receipts import ReceiptsWanted
 from hub.model.record_change import DocumentAction
 from hub.model.refusals import MessageRefused
 from hub.model.site import Site
+from mappings.hl7v2.pfi import PfiDocument
+from mappings.hl7v2.pfi_checks import DECISIONS, Check, Stage
+from mappings.hl7v2.pfi_request import PfiRequest
 from mappings.registry import builtin
 
 VECTORS = Path(__file__).parent.parent / "vectors"
@@ -40,7 +44,7 @@ def cda(number: str, code: str, change: dict) -> bytes:
         if related
         else "",
     }
-    text = CDA
+    text = CDA.replace(change["without"], "") if "without" in change else CDA
     for name, value in values.items():
         text = text.replace(f"@{name}@", value)
     return text.encode()
@@ -76,14 +80,15 @@ def site_of(case: dict) -> Site:
 
 
 def answer(message: Message, site: Site) -> str:
-    REGISTRY.admit(message, site)
-    structure = REGISTRY.find(message)
-    assert structure is not None
+    """`AA`, or the condition and place of the refusal, with its code of table 0533 where it has one."""
     try:
+        REGISTRY.admit(message, site)
+        structure = REGISTRY.find(message)
+        assert structure is not None
         structure.judge(message, site)
     except MessageRefused as refused:
         assert refused.sentence
-        return f"{refused.condition} {refused.at}"
+        return " ".join(part for part in (refused.condition, refused.application, refused.at) if part)
     return "AA"
 
 
@@ -173,85 +178,267 @@ def test_a_message_is_read_anew_when_another_came_between():
     assert "dmp" in structure.requests(one, site)
 
 
+# ---- the table as a whole --------------------------------------------------------------------------------------------
+
+
+def test_the_table_has_every_row_in_its_order():
+    """Reference table, row by row; several of our rows may make one of its."""
+    rows = [
+        ("header can be read", "199"),
+        ("HL7 version", "203"),
+        ("message type", "200"),
+        ("event", "201"),
+        ("processing id", "202"),
+        ("segments", "100"),
+        ("required fields", "101"),
+        ("participations that the flags need", "101"),
+        ("action", "207"),
+        ("document readable", "102"),
+        ("same patient", "207"),
+        ("same document number", "207"),
+        ("same document type", "207"),
+        ("DMP needs a qualified INS", "207"),
+        ("patient opposed to feeding", "AA"),
+        ("flags agree", "207"),
+        ("flags are Y or N", "103"),
+        ("addresses", "102"),
+        ("replacement names its predecessor", "207"),
+        ("store takes it", "207"),
+    ]
+    ours = [(row.name, row.condition) for row in DECISIONS]
+    assert [one for one in ours if one in rows] == rows
+    assert len({name for name, _ in ours}) == len(ours)
+    assert all((row.run is not None) == (row.stage is Stage.MESSAGE) for row in DECISIONS)
+
+
+def test_each_row_refuses_and_passes_in_some_case():
+    """What the vectors hit: of every row decided by the message alone a refusal, at a place and with a code that it names."""
+    refused_by: dict[str, set[str]] = {}
+    passed: set[str] = set()
+    for case in CASES:
+        message, site = build(case), site_of(case)
+        told = answer(message, site)
+        try:
+            REGISTRY.admit(message, site)
+        except MessageRefused as refused:
+            at = f"{refused.condition} {refused.at}"
+            (name,) = [r.name for r in DECISIONS if r.stage is Stage.ADMISSION and at in {f"{r.condition} {p}" for p in r.at}]
+            refused_by.setdefault(name, set()).add(told)
+            continue
+        structure = REGISTRY.find(message)
+        audience = structure.name.partition("-")[0]
+        rows = [row for row in DECISIONS if row.run is not None and audience in row.audiences]
+        name = next((row.name for row in rows if refuses(row, structure, message, site)), "")
+        if name:
+            refused_by.setdefault(name, set()).add(told)
+        else:
+            assert told == "AA"
+            passed |= {row.name for row in DECISIONS if audience in row.audiences}
+    expected = {row.name for row in DECISIONS if row.stage in (Stage.ADMISSION, Stage.MESSAGE)}
+    assert set(refused_by) == expected
+    assert expected <= passed
+    for row in DECISIONS:
+        for told in refused_by.get(row.name, ()):
+            condition, *application, at = told.split()
+            assert condition == row.condition
+            assert re.sub(r"\[\d+\]", "", at) in row.at
+            assert application in ([], [row.application])
+
+
+def refuses(row: Check, structure: PfiDocument, message: Message, site: Site) -> bool:
+    request = PfiRequest(message, site, structure._profile, structure._metas)
+    try:
+        row.run(request, structure._metas)
+    except MessageRefused:
+        return True
+    return False
+
+
 # ---- against a naive oracle -----------------------------------------------------------------------------------------
 
-FLAG = st.sampled_from(["Y", "N", "Y", "N", "X"])
+# version: audience, ORC and OBR needed, ORC-1 counts, OBR-4 is the type, TXA-12 is the id, mail by PRT
+VERSIONS = {
+    "1.2^CISIS_CDA_HL7_V1": ("pfi", True, False, False, False, False),
+    "2.0^CISIS_CDA_HL7_V2": ("pfi", False, False, True, True, True),
+    "2.1^CISIS_CDA_HL7_V2": ("pfi", True, True, True, True, True),
+    "3.0^CISIS_CDA_HL7_V2": ("pfi", True, True, True, True, True),
+    "1.0^CISIS_CDA_HL7_V7": ("pfi", True, True, True, True, True),
+    "1.0^CISIS_CDA_HL7_LPS": ("lps", False, False, False, True, True),
+    "1.1^CISIS_CDA_HL7_LPS": ("lps", True, True, True, True, True),
+    "2.7^CISIS_CDA_HL7_LPS": ("lps", True, True, True, True, True),
+}
 ACTIONS = {"T02": ("NW", "F"), "T10": ("RO", "C"), "T04": ("CA", "D")}
-
-
-def expected(values: dict, event: str, orc: str, obx: str, related: bool, statuses: str, patient_ok: bool) -> str:
-    """The decision table once more, said flat: which rows refuse, in order."""
-    y = {flag for flag, value in values.items() if value == "Y"}
-    if event == "T10" and not related:
-        return "101"  # TXA-13 goes with RPLC in these messages
-    if (orc, obx) != ACTIONS[event]:
-        return "207"
-    if not patient_ok:
-        return "207"
-    dests = [values[flag] for flag in ("DESTDMP", "DESTMSSANTEPS", "DESTMSSANTEPAT")]
-    if "DESTDMP" in y and not y & {"DESTMSSANTEPS", "DESTMSSANTEPAT"} and statuses != "VALI":
-        return "207"
-    if {"INVISIBLE_PATIENT", "DESTMSSANTEPAT"} <= y or dests == ["N", "N", "N"]:
-        return "207"
-    if "X" in values.values():
-        return "103"
-    if related and event == "T02":
-        return "207"
-    return "AA"
-
-
-@settings(deadline=None)
-@given(
-    values=st.fixed_dictionaries(
-        dict.fromkeys(
-            (
-                "MASQUE_PS",
-                "INVISIBLE_PATIENT",
-                "INVISIBLE_REP_LEGAUX",
-                "CONNEXION_SECRETE",
-                "MODIF_CONF_CODE",
-                "DESTDMP",
-                "DESTMSSANTEPS",
-                "DESTMSSANTEPAT",
-            ),
-            FLAG,
-        )
-    ),
-    event=st.sampled_from(["T02", "T10", "T04"]),
-    coherent=st.booleans(),
-    orc=st.sampled_from(["NW", "RO", "CA", "SC"]),
-    obx=st.sampled_from(["F", "C", "D", "P"]),
-    related=st.booleans(),
-    statuses=st.sampled_from(["VALI", "PROV", ""]),
-    patient_ok=st.booleans(),
+DEFECTS = (
+    "no EVN",
+    "no ORC",
+    "two documents",
+    "no name",
+    "no visit",
+    "no flag",
+    "no secret flag",
+    "no sender",
+    "no recipient",
+    "no patient mailbox",
+    "orc",
+    "obx",
+    "txa-13",
+    "no txa-13",
+    "not a cda",
+    "local numbers only",
+    "other patient",
+    "other number",
+    "other type",
+    "other order",
+    "not qualified",
+    "environment",
+    "bad key",
+    "bad flag",
+    "bad address",
+    "rplc",
+    "no rplc",
 )
-def test_decision_as_the_oracle(values, event, coherent, orc, obx, related, statuses, patient_ok):
-    if coherent:
-        orc, obx = ACTIONS[event]
-    case = {
-        "flags": values,
-        "set": {
-            "MSH-9": f"MDM^{event}^MDM_T02",
-            "ORC-1": orc,
-            "OBX-11": obx,
-            "PID-32": statuses,
-            "TXA-13": "1.2.250.9.77.5.99" if related else "",
-        },
-        "cda": {
-            **({"RELATED": "1.2.250.9.77.5.99"} if related else {}),
-            **({} if patient_ok else {"PATIENT": ("1.2.250.1.213.1.4.10", "179026345678920")}),
-        },
+FLAGS = (
+    "MASQUE_PS",
+    "INVISIBLE_PATIENT",
+    "INVISIBLE_REP_LEGAUX",
+    "CONNEXION_SECRETE",
+    "MODIF_CONF_CODE",
+    "DESTDMP",
+    "DESTMSSANTEPS",
+    "DESTMSSANTEPAT",
+)
+BAD_KEY = "284057512345600"
+
+
+def combined(version: str, event: str, flags: dict[str, str], defects: set[str]) -> dict:
+    """A case with these defects in an otherwise right message."""
+    orc, obx = ACTIONS[event]
+    other_orc, other_obx = ACTIONS["T04" if event != "T04" else "T02"]
+    places = {
+        "MSH-21": version,
+        "MSH-9": f"MDM^{event}^MDM_T02",
+        "ORC-1": other_orc if "orc" in defects else orc,
+        "OBX-11": other_obx if "obx" in defects else obx,
+        "TXA-13": "1.2.250.9.77.5.99" if ("txa-13" in defects or event == "T10") and "no txa-13" not in defects else "",
     }
-    message, site = build(case), Site(source="ris")
-    assert answer(message, site).split()[0] == expected(values, event, orc, obx, related, statuses, patient_ok)
+    if "no name" in defects:
+        places["PID-5"] = ""
+    if "no visit" in defects:
+        places["PV1-19"] = ""
+    if "not qualified" in defects:
+        places["PID-32"] = "PROV"
+    if "local numbers only" in defects:
+        places["PID-3"] = "4711^^^CLINIQUE-Z&1.2.250.9.77&ISO^PI"
+    elif "bad key" in defects:
+        places["PID-3"] = f"{BAD_KEY}^^^ASIP-SANTE-INS-NIR&1.2.250.1.213.1.4.10&ISO^INS"
+    if "other number" in defects:
+        places["TXA-12"] = "1.2.250.9.77.5.555"
+    if "other type" in defects:
+        places["OBX-3"] = "11502-2^CR^LN"
+    if "other order" in defects:
+        places["OBR-4"] = "34555-3^X^LN"
+    if "bad address" in defects:
+        places["PRT[4]-15"] = "^^X.400^a@b.example;c@d.example"
+    document: dict = {}
+    if "not a cda" in defects:
+        document["raw"] = "nothing"
+    if "local numbers only" in defects:
+        document["PATIENT"] = ("1.2.250.9.77", "4711")
+    elif "bad key" in defects:
+        document["PATIENT"] = ("1.2.250.1.213.1.4.10", BAD_KEY)
+    if "other patient" in defects:
+        document["PATIENT"] = ("1.2.250.1.213.1.4.10", "179026345678920")
+    if ("rplc" in defects or event == "T10") and "no rplc" not in defects:
+        document["RELATED"] = "1.2.250.9.77.5.99"
+    gone = {
+        "no EVN": "EVN",
+        "no ORC": "ORC",
+        "no flag": "OBX[6]",
+        "no secret flag": "OBX[5]",
+        "no sender": "PRT[1]",
+        "no recipient": "PRT[2]",
+        "no patient mailbox": "PRT[3]",
+    }
+    return {
+        "flags": flags | ({"MASQUE_PS": "X"} if "bad flag" in defects else {}),
+        "set": places,
+        "cda": document,
+        "drop": [segment for name, segment in gone.items() if name in defects],
+        "environment": "production" if "environment" in defects else "test",
+        **({"repeat": "OBX"} if "two documents" in defects else {}),
+    }
+
+
+def expected(version: str, event: str, flags: dict[str, str], defects: set[str]) -> str:
+    """The decision table once more, said flat: the first row that does not hold."""
+    audience, order, orc_counts, obr_is_type, txa_is_id, by_prt = VERSIONS[version]
+    pfi = audience == "pfi"
+    y = {flag for flag, value in flags.items() if value == "Y"}
+    national = not defects & {"not qualified", "environment", "bad key", "local numbers only"}
+    replaces = ("rplc" in defects or event == "T10") and "no rplc" not in defects
+    txa_13 = ("txa-13" in defects or event == "T10") and "no txa-13" not in defects
+    rows = [
+        ("no EVN" in defects, "100 EVN"),
+        ("no ORC" in defects and order, "100 ORC"),
+        ("two documents" in defects, "198 OBX"),
+        ("no name" in defects, "101 PID-5"),
+        (event == "T10" and not txa_13, "101 TXA-13"),
+        ("no visit" in defects, "101 PV1-19"),
+        ("no flag" in defects or ("no secret flag" in defects and pfi), "101 OBX-3"),
+        ("no sender" in defects and not pfi, "101 PRT-15.4"),
+        ("no sender" in defects and by_prt and pfi and "DESTDMP" in y, "101 PRT-4"),
+        ("no recipient" in defects and by_prt and pfi and "DESTMSSANTEPS" in y, "101 PRT-15.4"),
+        ("no patient mailbox" in defects and by_prt and pfi and "DESTMSSANTEPAT" in y, "101 PRT-15.4"),
+        ("obx" in defects, "207 OBX-11"),
+        ("orc" in defects and orc_counts, "207 ORC-1"),
+        (event == "T02" and txa_13 and orc_counts, "207 TXA-13"),
+        ("not a cda" in defects, "102 OBX-5"),
+        ("local numbers only" in defects and "other patient" not in defects and not pfi, "207 903 OBX-5"),
+        ("other patient" in defects, "207 PID-3" if pfi else "207 904 PID-3"),
+        ("other number" in defects and txa_is_id, "207 TXA-12"),
+        ("other type" in defects, "207 OBX-3"),
+        ("other order" in defects and obr_is_type, "207 OBR-4"),
+        (pfi and y & {"DESTDMP", "DESTMSSANTEPS", "DESTMSSANTEPAT"} == {"DESTDMP"} and not national, "207 PID-3"),
+        (pfi and {"INVISIBLE_PATIENT", "DESTMSSANTEPAT"} <= y, "207 OBX-5"),
+        (pfi and not y & {"DESTDMP", "DESTMSSANTEPS", "DESTMSSANTEPAT"}, "207 OBX-5"),
+        ("bad flag" in defects, "103 OBX-5"),
+        ("bad address" in defects, "102 PRT-15"),
+        (event == "T10" and not replaces, "207 OBX-5"),
+        (event == "T02" and replaces, "207 OBX-5"),
+    ]
+    told = next((told for broken, told in rows if broken), "AA")
+    return told.replace("207 ", "207 906 ") if not pfi and " 90" not in told else told
+
+
+@settings(deadline=None, max_examples=400)
+@given(
+    version=st.sampled_from(sorted(VERSIONS)),
+    event=st.sampled_from(sorted(ACTIONS)),
+    flags=st.fixed_dictionaries(dict.fromkeys(FLAGS, st.sampled_from("YN"))),
+    defects=st.sets(st.sampled_from(DEFECTS), max_size=4),
+)
+def test_decision_as_the_oracle(version, event, flags, defects):
+    if "no secret flag" in defects:
+        flags = {name: value for name, value in flags.items() if name != "CONNEXION_SECRETE"}
+    case = combined(version, event, flags, defects)
+    message, site = build(case), site_of(case)
+    told = re.sub(r"\[\d+\]", "", answer(message, site))
+    assert told == expected(version, event, flags, defects)
+    if told != "AA":
+        return
     structure = REGISTRY.find(message)
-    if answer(message, site) == "AA":
-        asked = set(structure.requests(message, site))
-        assert ("dmp" in asked) == (values["DESTDMP"] == "Y")
-        refused = dict(structure.refused_requests(message, site))
-        assert set(refused) <= asked
-        if statuses != "VALI":
-            assert {one for one in asked if one == "dmp" or "@patient." in one} == set(refused)
+    asked, refused = set(structure.requests(message, site)), dict(structure.refused_requests(message, site))
+    pfi, by_prt = VERSIONS[version][0] == "pfi", VERSIONS[version][5]
+    assert ("dmp" in asked) == (pfi and flags["DESTDMP"] == "Y")
+    assert {one.rpartition("@")[2] for one in asked - {"dmp"}} <= {"medecin.mssante.example", "patient.mssante.fr"}
+    if by_prt and pfi and "no recipient" not in defects:
+        assert any(one.endswith("@medecin.mssante.example") for one in asked) == (flags["DESTMSSANTEPS"] == "Y")
+    assert set(refused) <= asked
+    national = not defects & {"not qualified", "environment", "bad key", "local numbers only"}
+    if national and "other patient" not in defects:
+        assert not refused
+    elif not national:
+        assert set(refused) == {one for one in asked if one == "dmp" or "@patient." in one}
 
 
 @settings(deadline=None)
