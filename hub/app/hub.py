@@ -104,6 +104,7 @@ class Hub:
             on_kept=self._kept,
             dedupe_window_s=installed.configuration.hub.dedupe_window_days * 86_400,
         )
+        self.identities = Identities(self.store, lambda: self.installation.graph, self.bell)
         self.operations = Operations(self.store, installed.graph, self.registry, installed.site, self.bell)
         if "edge" in self._parts:
             await self._listen()
@@ -192,7 +193,7 @@ class Hub:
         services = Services(
             store=self.store,
             operations=self.operations,
-            identities=Identities(self.store, lambda: self.installation.graph, self.bell),
+            identities=self.identities,
             site=self.installation.site,
             ready=self.ready,
             metrics=self.metrics,
