@@ -12,6 +12,8 @@ from zoneinfo import ZoneInfo
 
 from pydantic import ValidationError
 
+from hub.app.config_dmp import NAME as DMP
+from hub.app.config_dmp import dmp_mistakes, dmp_spec
 from hub.app.mistakes import key_of, name_mistakes, path_mistakes, reason_of
 from hub.app.sections import API, Configuration
 from hub.app.ways import MllpDestinationSection
@@ -78,6 +80,7 @@ def build(document: dict[str, Any], file: Path) -> Installation:
     data_dir = base / configuration.hub.data_dir
     place = partial(place_of, configuration.store.url, base=base, default=data_dir / "vaguemestre.db")
     mistakes = [*name_mistakes(configuration), *path_mistakes(configuration, base)]
+    mistakes += dmp_mistakes(configuration.dmp, configuration.hub.environment)
     if configuration.bell.url and not place().shared:
         mistakes.append(("bell.url", 'is for several processes, which need a shared store: [store] url = "postgresql://…"'))
     if mistakes:
@@ -154,4 +157,6 @@ def _graph(configuration: Configuration) -> Graph:
         )
         for d in configuration.destination
     }
+    if configuration.dmp is not None:
+        destinations[DMP] = dmp_spec(configuration.dmp)
     return Graph(sources, tuple(routes), destinations)

@@ -17,15 +17,18 @@ from hub.app.config import API, ConfigurationRefused, Installation, absolute
 from hub.app.lock import DataFolderLock
 from hub.app.mapping_worker import registry as build_registry
 from hub.app.transports import Intake, make_destinations, make_sources
+from hub.app.way_dmp import make_dmp
 from hub.bell.local import LocalBell
 from hub.bell.port import Bell
 from hub.flow.carry import ApplicationCarrier, KeptMessages, RecordCarrier
+from hub.flow.carry_dmp import DmpCarrier
 from hub.flow.deliver import Carrier, Dispatcher
 from hub.flow.graph import RECORD, DestinationSpec
 from hub.flow.identities import Identities
 from hub.flow.membership import Alone, Member
 from hub.flow.meters import Meters
 from hub.flow.operate import Operations
+from hub.flow.receipts import ReceiptDesk
 from hub.flow.receive import Receiver
 from hub.flow.recent import Recent
 from hub.flow.route import Router
@@ -33,6 +36,7 @@ from hub.flow.workshop import Bench, Limits, Workshop
 from hub.ledger import barriers, deliveries, queries, retention
 from hub.ledger.routing import Unrouted
 from hub.model import log
+from hub.model.dmp import Dmp
 from hub.model.ports import Answer, Destination, Origin, Source
 from hub.model.refusals import MessageRefused, Unreadable
 from hub.store import Transaction
@@ -63,7 +67,7 @@ class Hub:
         self._life: asyncio.Task[None] | None = None  # of the member
         self._dispatchers: list[Dispatcher] = []
         self._by_name: dict[str, Dispatcher] = {}
-        self._destinations: list[Destination] = []
+        self._destinations: list[Destination | Dmp] = []
         self._jobs: Any = None
         self._ready: dict[str, bool] = {"store": False, "listeners": False, "web": False}
         self._counts: dict[str, Any] = {}
@@ -252,6 +256,9 @@ class Hub:
     def _make_destinations(self) -> dict[str, Destination]:
         return make_destinations(self.installation)
 
+    def _make_dmp(self) -> Dmp | None:
+        return make_dmp(self.installation)
+
     def _make_dispatchers(self, recent: Recent) -> None:
         graph, site = self.installation.graph, self.installation.site
         messages = KeptMessages(self.store, graph, site, recent)
@@ -261,6 +268,11 @@ class Hub:
             self._destinations.append(destination)
             spec = graph.destinations[name]
             carriers.append((spec, ApplicationCarrier(spec, destination, messages, self.registry, self.workshop)))
+        dmp = self._make_dmp()
+        if dmp is not None:
+            self._destinations.append(dmp)
+            desk = ReceiptDesk(self.store, graph, self.registry, site)
+            carriers.append((graph.destinations[dmp.name], DmpCarrier(dmp, messages, desk, self.store)))
         self._dispatchers = [
             Dispatcher(spec, carrier, store=self.store, bell=self.bell, member=self.member, meters=self.meters, sweep_s=SWEEP_S)
             for spec, carrier in carriers

@@ -116,6 +116,7 @@ def path_mistakes(configuration: Configuration, base: Path) -> list[Mistake]:
     named: list[tuple[str, Any]] = [("web", configuration.web), ("store", configuration.store), ("bell", configuration.bell)]
     named += [(f"source[{s.name}]", s) for s in configuration.source]
     named += [(f"destination[{d.name}]", d) for d in configuration.destination]
+    named += [("dmp", configuration.dmp)] if configuration.dmp is not None else []
     for where, section in named:
         for key in _FILES:
             path = getattr(section, key, None)

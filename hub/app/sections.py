@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator
 
+from hub.app.config_dmp import DmpSection
 from hub.app.config_retention import RetentionSection
 from hub.app.strict import Strict, TlsListener, address
 from hub.app.ways import DestinationSection, SourceSection
@@ -131,3 +132,4 @@ class Configuration(Strict):
     route: list[RouteSection] = Field([])
     mappings: MappingsSection = MappingsSection()
     retention: RetentionSection = RetentionSection.model_construct()
+    dmp: DmpSection | None = None

@@ -7,6 +7,7 @@ import logging
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ from hub.app.sections import BellSection, StoreSection
 from hub.app.terminal import destination_name, failed, print_json, printable, remark, told
 from hub.formats.er7 import Message, read
 from hub.ledger import queries
+from hub.ledger.made import HUB
 from hub.ledger.queries import MessageFilter
+from hub.model.dmp import Dmp, DmpSubmission
 from hub.model.ports import Destination, Origin, PeerReference
 from hub.model.refusals import HubError, MessageRefused
 from hub.model.uids import uid_text
@@ -81,6 +84,13 @@ class _Recording:
         self.sent[uid_text(delivery_id)] = body
         return PeerReference()
 
+    async def submit(self, submission: DmpSubmission, contents: Sequence[bytes], *, delivery_id: int) -> PeerReference:
+        """As the DMP."""
+        return PeerReference(" ".join(document.unique_id for document in submission.documents))
+
+    async def ask(self, submission: DmpSubmission) -> PeerReference | None:
+        """Nothing was sent before."""
+
     async def probe(self) -> None:
         """It is always there."""
 
@@ -101,6 +111,9 @@ class _TryHub(Hub):
     def _make_destinations(self) -> dict[str, Destination]:
         self.recorded = [_Recording(section.name) for section in self.installation.configuration.destination]
         return {recording.name: recording for recording in self.recorded}
+
+    def _make_dmp(self) -> Dmp | None:
+        return _Recording("dmp") if self.installation.configuration.dmp is not None else None
 
 
 class _Tried:
@@ -191,7 +204,7 @@ def _alone(installation: Installation, folder: Path) -> Installation:
 
 
 def _only_message(tx: Transaction) -> Json:
-    (item,) = queries.find_messages(tx, MessageFilter(limit=1))["items"]
+    (item,) = (one for one in queries.find_messages(tx, MessageFilter())["items"] if one["source"] != HUB)
     shown = queries.show_message(tx, item["id"])
     assert shown is not None
     return shown
