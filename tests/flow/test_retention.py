@@ -282,7 +282,6 @@ def test_a_failed_delivery_stays_while_another_waits_behind_it(where, blobs):
             assert await left(store) == {first, second}
             cancelled = "UPDATE delivery SET state = 'CANCELLED', updated_at = ? WHERE id = ?"
             await store.write(lambda tx: tx.run(cancelled, now - DAYS_90 * 2, second + 1))
-            )
             await round_of(store, blobs)
             assert await left(store) == set()
 
