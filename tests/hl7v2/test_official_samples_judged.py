@@ -1,4 +1,7 @@
-"""The answer that each official sample gets, as its index and the reference say; `AA` with what the message asks for."""
+"""The answer that each official sample gets, as its index and the reference say; `AA` with what the message asks for.
+
+A refusal is its condition (table 0357), in flow 6 its application error (table 0533), and its place.
+"""
 
 import os
 from pathlib import Path
@@ -59,7 +62,7 @@ EXPECTED = {
     "lps11_mdm_del.er7": ("lps-mdm-1.1", (), (), (DELETED,)),
     "lps10_mdm_init.er7": ("lps-mdm-1.0", (), (), ("create 1.2.250.1.71.4.2.2.120456789.A71024000081",)),
     "lps10_mdm_rplc_ph.er7": NOT_A_CDA,
-    "lps10_mdm_bio.hl7": "207 PID-3",
+    "lps10_mdm_bio.hl7": "207 904 PID-3",
     "lps10_mdm_bio_cut.hl7": NOT_A_CDA,
     "tlr_f1_orm_nw.hl7": ("tlr", (), (), ()),
     "tlr_f3_oru_ok.hl7": ("tlr", (), (), ()),
@@ -93,7 +96,7 @@ def judged(raw: bytes, site: Site):
         )
         return structure.name, structure.requests(message, site), structure.refused_requests(message, site), documents
     except MessageRefused as refused:
-        return f"{refused.condition} {refused.at}"
+        return " ".join(part for part in (refused.condition, refused.application, refused.at) if part)
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -135,7 +138,7 @@ def test_admission_of_the_official_patient():
     assert [(one.system, one.value) for one in change.identity.local] == [("urn:vaguemestre:authority:000897406", "000003")]
     assert change.patient["name"][0]["family"] == "PAT-TROIS"
     assert change.patient["birthDate"] == "1979-03-28"
-    (stay,) = change.resources
+    stay = next(one for one in change.resources if one.type == "Encounter")
     assert stay.key == "urn:vaguemestre:authority:000897406|000897406"
     assert (stay.body["status"], stay.body["class"]["code"]) == ("in-progress", "IMP")
     assert stay.body["period"] == {"start": "2024-03-06T11:00:00+01:00"}
