@@ -8,15 +8,17 @@ from dataclasses import dataclass, replace
 from hub.model.consent_codes import PATIENT, key_for
 from hub.model.record_change import Json, MovementChange, RecordChange, ResourceChange, merged
 from hub.model.refusals import Finding
+from hub.record.dates import sort_date
 from hub.record.documents import DocumentFiler
 from hub.record.filing import Draft, Filing, Stored
+from hub.record.gathering import filled, gathered
 from hub.record.identity import concerned, identifier_keys
-from hub.record.instants import begins
 from hub.record.movements import Stays, computed_only
 from hub.record.patients import file_patient, identifiers_of, patient_key, show_merges
 from hub.store import Transaction
 
 _WRITTEN_HERE = frozenset({"resourceType", "id", "meta", "subject"})
+_OWNERS = "WITH v(t, k) AS (VALUES {values}) SELECT r.patient_id FROM v CROSS JOIN resource r WHERE r.type = v.t AND r.key = v.k"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,8 @@ def apply_all(tx: Transaction, arrivals: Sequence[Arrival], *, next_id: Callable
     filing = Filing(tx, next_id, now_us)
     patients = {one.patient_id for one in arrivals if one.patient_id is not None}
     if tx.locked:
-        tx.run_in(f"SELECT id FROM patient WHERE id IN ({{keys}}) ORDER BY id{tx.locked}", sorted(patients))  # noqa: S608
+        whose = sorted(patients | _owners(tx, arrivals))
+        tx.run_in(f"SELECT id FROM patient WHERE id IN ({{keys}}) ORDER BY id{tx.locked}", whose)  # noqa: S608
     filing.load(
         [
             *(patient_key(number) for number in patients),
@@ -78,6 +81,14 @@ def apply_all(tx: Transaction, arrivals: Sequence[Arrival], *, next_id: Callable
     filing.flush()
     stays.flush(filing)
     return applied
+
+
+def _owners(tx: Transaction, arrivals: Sequence[Arrival]) -> set[int]:
+    """Whose things are spoken of by messages that name no patient."""
+    nameless = [arrival.change for arrival in arrivals if arrival.patient_id is None]
+    keys = {(one.type, one.key) for change in nameless for one in change.resources if one.gathers}
+    rows = tx.rows_values(_OWNERS, sorted(keys)) if keys else []
+    return {patient for (patient,) in rows if patient is not None}
 
 
 def _apply(filing: Filing, arrival: Arrival, known: dict[int, list[Json]], stays: Stays) -> Applied:
@@ -116,6 +127,10 @@ def _file_resource(
 ) -> list[Finding]:
     findings = []
     stored, key = filing.get(change.type, change.key), change.key
+    if patient_id is None and change.gathers:
+        if stored is None:
+            return [Finding("PATIENT_UNKNOWN", change.path, f"{change.path}: whose it is is not known, so it is not filed")]
+        patient_id = stored.patient_id
     if stored is not None and not filing.same_person(stored.patient_id, patient_id):
         findings.append(
             Finding(
@@ -130,15 +145,19 @@ def _file_resource(
         return findings + _file_stay(filing, stays, change, movements, stored=stored, key=key, patient_id=patient_id)
     said = {name: value for name, value in change.body.items() if name not in _WRITTEN_HERE}
     before = stored.json if stored is not None else {}
-    body = merged(before, said, change.defaults)
+    body = gathered(before, change, said) if change.gathers else merged(before, said, change.defaults)
     if stored is not None and change.type == "Encounter" and body != before and stays.has_movements(stored.id):
         body = merged(before, computed_only(said), change.defaults)
-    draft = Draft(body, str(body.get("status", "")), change.path, sort_date=begins(_date_of(body)), event_time=change.event_time)
+    draft = Draft(body, str(body.get("status", "")), change.path, sort_date=sort_date(body), event_time=change.event_time)
     if stored is None:
         filing.create(change.type, key, patient_id, draft)
     elif body != before and filing.is_older(stored, change.event_time):
-        filing.unchanged += 1
         findings.append(_older(change.path))
+        if change.gathers:
+            body = filled(before, change, said)
+            filing.change(stored, replace(draft, body=body, sort_date=sort_date(body), status=str(body.get("status", ""))))
+        else:
+            filing.unchanged += 1
     else:
         filing.change(stored, draft)
     return findings
@@ -158,21 +177,12 @@ def _file_stay(
     number = stored.id if stored is not None else filing.next_id()
     stays.add(number, movements, filing.message_id, stored)
     body = stays.encounter(number, stored.json if stored is not None else {}, change.defaults)
-    draft = Draft(body, str(body["status"]), change.path, sort_date=begins(_date_of(body)), event_time=change.event_time)
+    draft = Draft(body, str(body["status"]), change.path, sort_date=sort_date(body), event_time=change.event_time)
     if stored is None:
         filing.create(change.type, key, patient_id, draft, number=number)
     else:
         filing.change(stored, draft)
     return stays.findings(number, movements)
-
-
-def _date_of(body: Json) -> str:
-    """The date that a list of such resources is ordered by."""
-    period = body.get("period") or body.get("effectivePeriod") or {}
-    for date in (period.get("start"), body.get("effectiveDateTime"), body.get("date"), body.get("issued"), period.get("end")):
-        if date:
-            return str(date)
-    return ""
 
 
 def _older(path: str) -> Finding:

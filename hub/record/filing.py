@@ -13,8 +13,9 @@ from typing import Any
 import orjson
 
 from hub.model.record_change import ContentRange, Json
+from hub.record.clinical_tokens import Token
 from hub.record.merging import roots_of
-from hub.record.tokens import Token, tokens
+from hub.record.tokens import tokens
 from hub.store import Transaction
 
 Key = tuple[str, str]  # resource type, key
@@ -213,7 +214,7 @@ class Filing:
         self.created += 1
         self._seen[kind, key] = self._new[stored.id] = stored
         self._came_from(stored, draft.path)
-        self._remember_tokens(stored.id, tokens(kind, draft.body))
+        self._remember_tokens(stored.id, tokens(kind, draft.body, patient_id))
         return stored
 
     def change(self, stored: Stored, draft: Draft) -> bool:
@@ -223,7 +224,7 @@ class Filing:
             self.unchanged += 1
             return False
         if body != stored.body:
-            before, after = tokens(stored.type, stored.json), tokens(stored.type, draft.body)
+            before, after = (tokens(stored.type, one, stored.patient_id) for one in (stored.json, draft.body))
             self._forget_tokens(stored.id, before - after)
             self._remember_tokens(stored.id, after - before)
         self._versions.append((stored.id, stored.version, stored.status, stored.mask, stored.updated_at, stored.body))

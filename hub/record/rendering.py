@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import orjson
 
 from hub.model.record_change import Json
@@ -30,7 +33,25 @@ def render(
     rendered.update(orjson.loads(body))
     if patient_id is not None and kind not in _NO_SUBJECT:
         rendered[_SUBJECT.get(kind, "subject")] = {"reference": f"Patient/{uid_text(patient_id)}"}
+    if patient_id is not None and kind == "Appointment":
+        patient = {"actor": {"reference": f"Patient/{uid_text(patient_id)}"}, "status": "accepted"}
+        rendered["participant"] = [patient, *rendered.get("participant", ())]
     return rendered
+
+
+def patient_in(resource: Mapping[str, Any]) -> int | None:
+    """The number of the patient that a rendered resource is about."""
+    kind = resource["resourceType"]
+    if kind == "Patient":
+        return number_of(resource["id"])
+    references = [resource.get(_SUBJECT.get(kind, "subject")) or {}]
+    if kind == "Appointment":
+        references = [one.get("actor") or {} for one in resource.get("participant", ())]
+    for reference in references:
+        target, slash, logical_id = reference.get("reference", "").rpartition("/")
+        if slash and target == "Patient":
+            return number_of(logical_id)
+    return None
 
 
 def meta(version: int, updated_at: int, mask: int) -> Json:

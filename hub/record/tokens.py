@@ -1,6 +1,6 @@
-"""What of a resource can be searched, as rows of `token_index`, derived from its body alone.
+"""What of a resource can be searched, as rows of `token_index`, derived from its body and its patient's number.
 
-Standard: FHIR R4 search parameters of Patient, Encounter, DocumentReference.
+Standard: FHIR R4 search parameters of Patient, Encounter, DocumentReference; other types in `clinical_tokens`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from typing import Any
 
 from hub.model.identity import comparable
 from hub.model.record_change import Json
-
-Token = tuple[str, str, str]  # param, value, system
+from hub.record.clinical_tokens import KINDS, Token, clinical_tokens
 
 AUTHOR_RPPS, AUTHOR_FINESS = "DocumentReference.author-rpps", "DocumentReference.author-finess"
 SET, RELATES_TO = "DocumentReference.set", "DocumentReference.relatesto"
@@ -21,8 +20,10 @@ _RPPS_SYSTEMS = frozenset({"urn:oid:1.2.250.1.71.4.2.1", "https://rpps.esante.go
 _FINESS_SYSTEMS = frozenset({"urn:oid:1.2.250.1.71.4.2.2", "https://finess.esante.gouv.fr"})
 
 
-def tokens(kind: str, body: Json) -> set[Token]:
-    """The search rows of one resource."""
+def tokens(kind: str, body: Json, patient_id: int | None = None) -> set[Token]:
+    """The search rows of one resource of that patient."""
+    if kind in KINDS:
+        return set(clinical_tokens(kind, body, patient_id))
     reader = _READERS.get(kind)
     return set(reader(body)) if reader is not None else set()
 
