@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
+from hub.app import polling
 from hub.ledger import forgetting, leases
 from hub.model import log
+from hub.model.ports import Source
 from hub.store import Store, StoreUnavailable, Transaction
 
 PAUSE_S = 0.05  # between two slices: other work goes first
@@ -26,6 +28,8 @@ class Swept(Protocol):
     def owner(self) -> str: ...
     @property
     def dedupe_window_us(self) -> int: ...
+    @property
+    def sources(self) -> Sequence[Source]: ...
     async def sweep(self) -> None: ...
     async def prune(self) -> None: ...
     async def count_pruned(self) -> None: ...
@@ -44,10 +48,15 @@ def start_jobs(hub: Swept, sweep_s: float = 5.0, forget_s: float = FORGET_EVERY_
 
         scheduler.add_job(guarded, "interval", seconds=seconds, id=name, max_instances=1, coalesce=True, misfire_grace_time=None)
 
+    async def watch_sources() -> None:
+        polling.watch(scheduler, hub)
+
     every(sweep_s, "sweep", hub.sweep)
+    every(sweep_s, "watch-sources", watch_sources)
     every(forget_s, "forget", lambda: once(hub, "forget", forget_s, lambda: forget(hub)))
     every(PRUNE_EVERY_S, "prune", hub.prune)
     every(PRUNE_EVERY_S, "count-pruned", hub.count_pruned)
+    polling.watch(scheduler, hub)
     scheduler.start()
     return scheduler
 

@@ -13,6 +13,7 @@ from adapters.mllp.options import MllpDestinationOptions, MllpSourceOptions
 from adapters.mllp.server import MllpSource
 from adapters.mllp.tls import TlsClientOptions, TlsServerOptions
 from hub.app.config import Installation, absolute
+from hub.app.file_transports import folder_destination, folder_source, sftp_destination, sftp_source
 from hub.app.ways import MllpDestinationSection, MllpSourceSection
 from hub.model.ports import Answer, Destination, Origin, Receive, Source
 
@@ -99,5 +100,13 @@ def _file(installation: Installation, path: Path | None) -> str:
     return str(absolute(installation, path) or "")
 
 
-SOURCES: dict[str, Callable[[Any, Intake], Source]] = {"mllp": _mllp_source}
-DESTINATIONS: dict[str, Callable[[Any, Installation], Destination]] = {"mllp": _mllp_destination}
+SOURCES: dict[str, Callable[[Any, Intake], Source]] = {
+    "mllp": _mllp_source,
+    "sftp": lambda section, intake: sftp_source(section, intake.installation, intake.receive),
+    "folder": lambda section, intake: folder_source(section, intake.installation, intake.receive),
+}
+DESTINATIONS: dict[str, Callable[[Any, Installation], Destination]] = {
+    "mllp": _mllp_destination,
+    "sftp": sftp_destination,
+    "folder": folder_destination,
+}

@@ -233,16 +233,26 @@ def shape_of(pieces: Iterable[bytes], *, max_message_bytes: int = MAX_MESSAGE_BY
     return reader.shape
 
 
-def write_batch(bodies: Iterable[bytes], *, site: Site, at: datetime, control_id: str) -> bytes:
-    """One file with one batch: FHS, BHS, the messages, BTS and FTS with their counts. `at` is aware.
+def batch_head(*, site: Site, at: datetime, control_id: str) -> bytes:
+    """FHS and BHS of a file with one batch. `at` is aware.
 
     Standard: HL7 v2.5.1 §2.10.3, §2.15.2 BHS, §2.15.3 BTS.
     """
     sender = b"|".join((escape(site.name, STANDARD, "utf-8"), escape(site.organisation, STANDARD, "utf-8")))
     when = timestamp(at, site.timezone)
     head = b"|^~\\&|%b|||%b||||%b\r" % (sender, when, escape(control_id, STANDARD, "ascii"))
+    return b"FHS%bBHS%b" % (head, head)
+
+
+def batch_tail(count: int) -> bytes:
+    """BTS and FTS of a file with one batch of `count` messages."""
+    return b"BTS|%d\rFTS|1\r" % count
+
+
+def write_batch(bodies: Iterable[bytes], *, site: Site, at: datetime, control_id: str) -> bytes:
+    """One file with one batch: FHS, BHS, the messages, BTS and FTS with their counts. `at` is aware."""
     written = [body.rstrip(_EDGE) + _segment_end(body) for body in bodies]
-    return b"FHS%bBHS%b%bBTS|%d\rFTS|1\r" % (head, head, b"".join(written), len(written))
+    return batch_head(site=site, at=at, control_id=control_id) + b"".join(written) + batch_tail(len(written))
 
 
 def _segment_end(body: bytes) -> bytes:

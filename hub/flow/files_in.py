@@ -1,0 +1,266 @@
+"""Files as a source: claim, cut into messages, hand each in, wait for every answer, put the file aside.
+
+A file is ended only when each of its messages is kept or refused. What was handed in before a crash is handed in again by
+who takes the file next, and known again by its control id and bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import BinaryIO
+
+from hub.flow.files_seen import Settling, look
+from hub.formats.er7 import acknowledgement, read
+from hub.formats.er7.batch import BatchShape, batch_head, batch_tail, messages, shape_of
+from hub.formats.er7.xml import er7_of_xml, looks_like_xml, xml_of_er7
+from hub.model import log
+from hub.model.crash_points import crash_point
+from hub.model.ports import Answer, Claimed, FileUnusable, Inbox, Origin, Receive
+from hub.model.refusals import MessageRefused, PeerUnavailable, Unreadable
+from hub.model.site import Site
+
+CONNECTION = "files"  # all files of a source are one connection: what they hold stays in their order
+MESSAGES_AT_ONCE, BYTES_AT_ONCE = 64, 4 << 20
+PIECE_BYTES = 256 << 10
+SPOOL_BYTES = 1 << 20
+PROGRESS_EVERY = 1000  # files
+
+
+@dataclass(frozen=True, slots=True)
+class FilesIn:
+    """Settings of one source. `answers`: whether the sender gets acknowledgements as files."""
+
+    name: str
+    pattern: str = "*.hl7"
+    settle_s: float = 2.0
+    answers: bool = False
+    max_file_bytes: int = 256 << 20
+    max_message_bytes: int = 64 << 20
+
+
+@dataclass(slots=True)
+class _Taken:
+    """What became of one file. `later`: a message was answered AR, so all of it is handed in again."""
+
+    answers: BinaryIO
+    messages: int = 0
+    refused: int = 0
+    answered: int = 0
+    later: bool = False
+    shape: BatchShape = field(default_factory=BatchShape)
+
+
+class FileSource:
+    """A `Source` that is polled: `poll` looks once and takes all that is ready."""
+
+    def __init__(self, options: FilesIn, inbox: Inbox, receive: Receive, site: Site, *, poll_s: float) -> None:
+        self.name, self.poll_s = options.name, poll_s
+        self._options, self._inbox, self._receive, self._site = options, inbox, receive, site
+        self._origin = Origin(options.name, CONNECTION, inbox.peer)
+        self._settling = Settling(options.settle_s)
+        self._numbers = itertools.count(1)
+        self._poll: asyncio.Task[None] | None = None
+        self._stopping = False
+        self._down = ""  # why it cannot be looked into, as it was told
+        self._left = (0, 0)
+        self._ended = 0
+
+    async def start(self) -> None:
+        """Make the folders of our own, where that goes already; a place that is away is tried again by each poll."""
+        await self._reached(self._inbox.prepare)
+
+    async def poll(self, may_go_on: Callable[[], bool] = lambda: True) -> None:
+        """Take every file that is ready, in the order of their names; asks `may_go_on` before each.
+
+        One poll at a time; one that is cancelled ends its file first, and `drain` waits for it.
+        """
+        if self._poll is None and not self._stopping:
+            self._poll = asyncio.create_task(self._all(may_go_on), name=f"poll {self.name}")
+            self._poll.add_done_callback(self._polled)
+        if self._poll is not None:
+            await asyncio.shield(self._poll)
+
+    async def drain(self, timeout_s: float) -> None:
+        """End the file in hand, take no other. One that takes longer than `timeout_s` is left for the next start."""
+        self._stopping = True
+        if self._poll is not None:
+            done, _ = await asyncio.wait({self._poll}, timeout=timeout_s)
+            if not done:
+                log.event("files.drain_cut", level="warning", source=self.name)
+                self._poll.cancel()
+        await asyncio.to_thread(self._inbox.close)
+
+    # ---- one poll ----------------------------------------------------------------------------------------------------
+
+    def _polled(self, task: asyncio.Task[None]) -> None:
+        self._poll = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.event("files.poll_failed", level="error", source=self.name, error=type(error).__name__)
+
+    async def _all(self, may_go_on: Callable[[], bool]) -> None:
+        if not await self._reached(self._inbox.prepare):
+            return
+        try:
+            for file in await asyncio.to_thread(self._inbox.claimed):  # before others: their names came first
+                if self._stopping or not may_go_on() or not await self._take(file):
+                    return
+            more = True
+            while more:
+                seen = await asyncio.to_thread(lambda: look(self._inbox.entries(self._options.settle_s), self._options.pattern))
+                self._tell_left(seen.left)
+                ready = self._settling.ready(seen, time.monotonic())
+                more = seen.more and bool(ready)
+                for entry in ready:
+                    if self._stopping or not may_go_on() or not await self._take(entry.name):
+                        return
+        except PeerUnavailable as error:
+            self._tell_down(error.sentence)
+
+    async def _reached(self, deed: Callable[[], object]) -> bool:
+        try:
+            await asyncio.to_thread(deed)
+        except PeerUnavailable as error:
+            self._tell_down(error.sentence)
+            return False
+        if self._down:
+            log.event("files.reached", source=self.name)
+        self._down = ""
+        return True
+
+    def _tell_down(self, why: str) -> None:
+        if why != self._down:
+            log.event("files.unreachable", level="warning", source=self.name, reason=why)
+        self._down = why
+
+    def _tell_left(self, left: tuple[int, int]) -> None:
+        if left != self._left and any(left):
+            for reason, count in zip(("odd name or no plain file", "empty"), left, strict=True):
+                if count:
+                    log.event("files.left_alone", level="warning", source=self.name, reason=reason, count=count)
+        self._left = left
+
+    # ---- one file ----------------------------------------------------------------------------------------------------
+
+    async def _take(self, file: str | Claimed) -> bool:
+        """Claim and end one file; False when the others have to wait, since a message of it is to come again."""
+        inbox = self._inbox
+        claimed = await asyncio.to_thread(inbox.claim, file)
+        if claimed is None:
+            return True
+        with tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES) as spool:
+            taken = _Taken(spool)  # type: ignore[arg-type]
+            try:
+                opened = await asyncio.to_thread(inbox.read, claimed, self._options.max_file_bytes)
+                with opened:
+                    await self._hand_in(opened, taken)
+            except (MessageRefused, FileUnusable) as refusal:
+                await self._put_aside(claimed, taken, refusal)
+                return True
+            if taken.later:
+                log.event("files.later", level="warning", source=self.name, count=taken.messages)
+                return False
+            crash_point("before-file-end")
+            await asyncio.to_thread(self._end, claimed, taken)
+        self._count()
+        return True
+
+    async def _hand_in(self, opened: BinaryIO, taken: _Taken) -> None:
+        """Every message of a file to the hub, in order.
+
+        Raises:
+            MessageRefused: it cannot be cut into messages; none was handed in.
+        """
+        head = await asyncio.to_thread(opened.read, 64)
+        as_xml = looks_like_xml(head)
+        bodies: Iterator[bytes]
+        if as_xml:
+            bodies = iter([await asyncio.to_thread(self._from_xml, opened)])
+        else:
+            taken.shape = await asyncio.to_thread(
+                lambda: shape_of(_pieces(opened), max_message_bytes=self._options.max_message_bytes)
+            )
+            bodies = messages(_pieces(opened), max_message_bytes=self._options.max_message_bytes)
+            for finding in taken.shape.findings:
+                log.event("files.finding", level="warning", source=self.name, code=finding.code, at=finding.at)
+        if taken.shape.is_batch:
+            taken.answers.write(batch_head(site=self._site, at=datetime.now(UTC), control_id=f"F{next(self._numbers)}"))
+        while slice_ := await asyncio.to_thread(_some_of, bodies):
+            answers = await asyncio.gather(*(self._ask(body) for body in slice_))
+            for answer in answers:
+                taken.messages += 1
+                taken.later |= answer.code == "AR"
+                taken.refused += answer.code == "AE"
+                if answer.body:
+                    taken.answered += 1
+                    taken.answers.write(_as_xml(answer.body) if as_xml else answer.body)
+            if taken.later:
+                return
+        if taken.shape.is_batch:
+            taken.answers.write(batch_tail(taken.answered))
+
+    def _from_xml(self, opened: BinaryIO) -> bytes:
+        opened.seek(0)
+        return er7_of_xml(opened.read(), max_bytes=self._options.max_message_bytes)
+
+    def _ask(self, body: bytes) -> asyncio.Future[Answer]:
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._receive(body, self._origin, lambda answer: None if future.done() else future.set_result(answer))
+        return future
+
+    def _end(self, file: Claimed, taken: _Taken) -> None:
+        taken.answers.seek(0)
+        said = taken.answers.read() if taken.answered and (taken.refused or self._options.answers) else b""
+        if said and self._options.answers:
+            self._inbox.answer(file, said)
+        if taken.refused:
+            log.event("files.refused", level="warning", source=self.name, count=taken.refused, reason="messages refused")
+        self._inbox.end(file, failed=bool(taken.refused), acknowledgement=said)
+
+    async def _put_aside(self, file: Claimed, taken: _Taken, refusal: MessageRefused | FileUnusable) -> None:
+        """A file that holds nothing to hand in."""
+        if isinstance(refusal, FileUnusable):
+            refusal = Unreadable(at="MSH", sentence=refusal.sentence)
+        log.event("files.refused", level="warning", source=self.name, at=refusal.at, reason=refusal.code)
+        said = acknowledgement(
+            None, code="AE", control_id=f"F{next(self._numbers)}", at=datetime.now(UTC), site=self._site, refusal=refusal
+        )
+
+        def ended() -> None:
+            if self._options.answers:
+                self._inbox.answer(file, said)
+            self._inbox.end(file, failed=True, acknowledgement=said)
+
+        await asyncio.to_thread(ended)
+        self._count()
+
+    def _count(self) -> None:
+        self._ended += 1
+        if self._ended % PROGRESS_EVERY == 0:
+            log.event("files.progress", source=self.name, count=self._ended)
+
+
+def _pieces(opened: BinaryIO) -> Iterator[bytes]:
+    opened.seek(0)
+    while piece := opened.read(PIECE_BYTES):
+        yield piece
+
+
+def _some_of(bodies: Iterator[bytes]) -> list[bytes]:
+    """The next messages, as many as are handed in before their answers are waited for."""
+    some, size = [], 0
+    for body in bodies:
+        some.append(body)
+        size += len(body)
+        if len(some) == MESSAGES_AT_ONCE or size >= BYTES_AT_ONCE:
+            break
+    return some
+
+
+def _as_xml(answer: bytes) -> bytes:
+    return xml_of_er7(read(answer))
