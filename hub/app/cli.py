@@ -34,9 +34,15 @@ token_app = typer.Typer(
 db_app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help=("The database.\n\nExample: vaguemestre db upgrade -c vaguemestre.toml")
 )
+simulate_app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help=("National services, simulated, for training and tests.\n\nExample: vaguemestre simulate dmp --listen 127.0.0.1:8090"),
+)
 app.add_typer(messages_app, name="messages")
 app.add_typer(token_app, name="token")
 app.add_typer(db_app, name="db")
+app.add_typer(simulate_app, name="simulate")
 
 Config = Annotated[Path, typer.Option("--config", "-c", help="The configuration (TOML).", envvar="VAGUEMESTRE_CONFIG")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
@@ -246,6 +252,60 @@ def messages_discard(
     raise typer.Exit(discard(_installed(config), message_id, ask=not yes))
 
 
+HeldPatient = Annotated[str, typer.Option("--patient", help="Id of a patient: all of their messages, those to come too.")]
+HeldSource = Annotated[str, typer.Option("--source", help="Name of a source: all of its messages, those to come too.")]
+HoldReason = Annotated[str, typer.Option("--reason", help="Why; the audit trail keeps it.")]
+
+
+@messages_app.command("hold")
+def messages_hold(
+    config: Config,
+    reason: HoldReason,
+    message_id: Annotated[str, typer.Argument()] = "",
+    patient: HeldPatient = "",
+    source: HeldSource = "",
+) -> None:
+    """Keep a message, a patient's or a source's, whatever [retention] says, until they are released.
+
+    Example: vaguemestre messages hold -c vaguemestre.toml 0192f3a4-… --reason "request of the court, file 12"
+    """
+    from hub.app.holding import hold
+
+    raise typer.Exit(hold(_installed(config), message=message_id, patient=patient, source=source, reason=reason))
+
+
+@messages_app.command("release")
+def messages_release(
+    config: Config,
+    reason: HoldReason,
+    message_id: Annotated[str, typer.Argument()] = "",
+    patient: HeldPatient = "",
+    source: HeldSource = "",
+) -> None:
+    """End a hold.
+
+    Example: vaguemestre messages release -c vaguemestre.toml --source labo --reason "case closed"
+    """
+    from hub.app.holding import release
+
+    raise typer.Exit(release(_installed(config), message=message_id, patient=patient, source=source, reason=reason))
+
+
+@messages_app.command("holds")
+def messages_holds(
+    config: Config,
+    released: Annotated[bool, typer.Option("--released", help="Also those that ended.")] = False,
+    json: Json = False,
+) -> None:
+    """List what is held, by whom, and why.
+
+    Example: vaguemestre messages holds -c vaguemestre.toml
+    """
+    from hub.app.holding import list_holds
+
+    raise typer.Exit(list_holds(_installed(config), released=released, as_json=json))
+
+
 @token_app.command("create")
 def token_create(
     config: Config,
@@ -286,6 +346,27 @@ def token_revoke(config: Config, name: str) -> None:
     raise typer.Exit(revoke(_installed(config), name))
 
 
+@simulate_app.command("dmp")
+def simulate_dmp_(
+    listen: Annotated[str, typer.Option(help="HOST:PORT; where [dmp] url of --config points when left out.")] = "",
+    answer: Annotated[str, typer.Option(help="success, failure:CODE, silence, or mixed.")] = "success",
+    fail_every: Annotated[int, typer.Option(min=0, help="Refuse every nth submission besides.")] = 0,
+    delay_s: Annotated[float, typer.Option(min=0.0, help="Seconds before each answer.")] = 0.0,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="A configuration; its [dmp] says where to listen.")
+    ] = None,
+) -> None:
+    """Take what a hub sends to the DMP (ITI-41, ITI-57, ITI-18), keep it in memory, and answer as told; GET / gives counts.
+
+    Example: vaguemestre simulate dmp --listen 127.0.0.1:8090 --answer mixed
+    """
+    from hub.app.simulate import run_dmp
+
+    raise typer.Exit(
+        run_dmp(listen, _installed(config) if config else None, answer=answer, fail_every=fail_every, delay_s=delay_s)
+    )
+
+
 @db_app.command("upgrade")
 def db_upgrade(config: Config) -> None:
     """Create the database or bring it to this version's schema. `run` does the same at its start.
@@ -295,6 +376,21 @@ def db_upgrade(config: Config) -> None:
     from hub.app.database import upgrade_database
 
     raise typer.Exit(upgrade_database(_installed(config)))
+
+
+@db_app.command("prune")
+def db_prune(
+    config: Config,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    json: Json = False,
+) -> None:
+    """Remove what [retention] does not keep any more, as the running hub does by itself, beside it or without it.
+
+    Example: vaguemestre db prune -c vaguemestre.toml --dry-run
+    """
+    from hub.app.prune import prune_database
+
+    raise typer.Exit(prune_database(_installed(config), dry_run=dry_run, as_json=json))
 
 
 @db_app.command("copy")
