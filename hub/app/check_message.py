@@ -240,9 +240,10 @@ def _print(reports: Sequence[Report], unreadable: Sequence[Json], *, values: boo
 def _told(report: Report, width: int, *, values: bool, coloured: bool) -> list[str]:
     message, profile = report.message, report.profile
     name = f"{report.file}[{report.number}]" if report.number > 1 else report.file
+    control_id = f"control id {message.control_id}" if message.control_id else "no control id"
     asked = f"{profile.title} ({profile.name})" if profile is not None else "none that we know: the HL7 standard alone"
     lines = [
-        printable(f"{name}: {message.type or 'no type'}, HL7 {message.version or '?'}, control id {message.control_id or '-'}"),
+        *textwrap.wrap(printable(f"{name}: {message.type or 'no type'}, HL7 {message.version or '?'}, {control_id}"), width),
         f"Profile: {asked}",
         "",
     ]

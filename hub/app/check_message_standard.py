@@ -124,8 +124,11 @@ def _placed(segments: list[Segment], reference: Reference, standard: str) -> Ite
         if name not in strays:
             before = f" before line {segments[at].index + 1}" if at < len(segments) else ""
             yield ConformanceFinding(Severity.ERROR, "structure", standard, f"is missing{before}.", segment=name)
+    due = {name: f"line {segments[at].index + 1}" for name, at in walk.missing if at < len(segments)}
     for segment in astray:
-        yield _finding(segment, Severity.ERROR, standard, "stands out of place, or comes too often.")
+        where = due.get(segment.name)
+        trouble = f"stands out of place: it belongs before {where}." if where else "stands out of place, or comes too often."
+        yield _finding(segment, Severity.ERROR, standard, trouble)
 
 
 class _Walk:

@@ -175,12 +175,16 @@ def document_replaced(view: View) -> Iterator[Hit]:
 
 def document_type(view: View) -> Iterator[Hit]:
     """OBX-3.1, OBR-4.1 and TXA-2 are the type of the document."""
+    seen: set[tuple[int, int]] = set()
     for document in view.documents:
         if document.header is None:
             continue
         told = [(document.obx, 3), *((view.message.first(name), field) for name, field in (("OBR", 4), ("TXA", 2)))]
         for segment, field in told:
-            if segment is not None and (code := segment.text(field)) and code != document.header.code:
+            if segment is None or (segment.index, field) in seen:
+                continue
+            if (code := segment.text(field)) and code != document.header.code:
+                seen.add((segment.index, field))
                 yield Hit(segment, field, 1, 1, sentence="is not the type code of the document.", value=code)
 
 

@@ -11,7 +11,7 @@ from hub.formats.er7 import Message, Segment
 from hub.formats.ts import parse_ts
 from hub.model.identifiers import is_oid
 from hub.model.site import Site
-from mappings.conformance.path import Path, Value
+from mappings.conformance.path import Path, Value, is_empty
 from mappings.conformance.rules import Condition, Rule, Severity
 from mappings.conformance.view import Hit, View
 from mappings.hl7v2.fhir_date import fhir_birth_date
@@ -138,7 +138,8 @@ def _usage(rule: Rule, view: View) -> Iterator[Hit]:
                 yield Hit(segment, rule.at.field, sentence=_missing(rule, what))
         else:
             for value in values:
-                if value.is_empty:
+                has_place = not rule.at.subcomponent or not is_empty(segment, rule.at.field, value.repetition, rule.at.component)
+                if value.is_empty and has_place:
                     yield _hit(rule.at, value, _missing(rule, "is empty"))
 
 
