@@ -10,11 +10,13 @@ from collections.abc import Mapping, Sequence
 
 from hub.model.record_change import Json
 from hub.record.binaries import BinaryContent, read_binary
+from hub.record.by_date import Lead, of_patients
 from hub.record.filing import COLUMNS, Stored
 from hub.record.masking import Viewer, visible
 from hub.record.merging import roots_of, same_person
 from hub.record.page import Page, SearchRefused, cut
 from hub.record.provenance import read_provenance, search_provenance
+from hub.record.references import resolve
 from hub.record.rendering import number_of, render
 from hub.record.search_parameters import Condition, known_types, reader_of
 from hub.store import Transaction
@@ -24,7 +26,15 @@ __all__ = ["MAX_COUNT", "BinaryContent", "Page", "SearchRefused", "Viewer", "his
 MAX_COUNT = 500
 # Parameters about the answer and not about what is searched.
 _ABOUT_THE_ANSWER = frozenset({"_count", "_total", "_format", "_pretty", "_summary", "after", "_after"})
+_NEWEST_FIRST = frozenset(("_sort", name) for name in ("-date", "-authored", "-authored-on", "-collected"))
 _LAST = 1 << 62
+# What a search leaves out unless `status` is asked for.
+_LEFT_OUT = {
+    "DocumentReference": ("entered-in-error",),
+    "Observation": ("entered-in-error", "cancelled"),
+    "DiagnosticReport": ("entered-in-error", "cancelled"),
+    **dict.fromkeys(("ServiceRequest", "Task", "Specimen", "Appointment", "Consent"), ("entered-in-error",)),
+}
 MAX_OWNERS = 500
 _ALSO_REPLACED = frozenset({"_id", "active"})  # who asks so, means the Patient that was merged into another too
 
@@ -34,7 +44,7 @@ def read(tx: Transaction, kind: str, logical_id: str, *, viewer: Viewer) -> Json
     if kind == "Provenance":
         return read_provenance(tx, logical_id, viewer=viewer)
     stored = _current(tx, kind, logical_id, viewer)
-    return None if stored is None else _rendered(stored, roots_of(tx, [stored.patient_id or 0]))
+    return None if stored is None else _rendered(tx, [stored], viewer)[0]
 
 
 def vread(tx: Transaction, kind: str, logical_id: str, version: str, *, viewer: Viewer) -> Json | None:
@@ -68,16 +78,16 @@ def search(
     """One page of a search. Repeated parameters narrow it, commas widen it.
 
     Newest first by the date of the resource when few are left (a patient, a number, a name), else by the time of filing.
-    `_total=accurate` or `_summary=count` (or `count` 0) asks for the total; `count` is cut at 500. Entered-in-error
-    documents are left out unless `status` is asked for; so are Patients that were merged into another, unless `_id` or
-    `active` is.
+    `_total=accurate` or `_summary=count` (or `count` 0) asks for the total; `count` is cut at 500. What was entered in error,
+    and results that were cancelled, are left out unless `status` is asked for; so are Patients that were merged into another,
+    unless `_id` or `active` is.
 
     Raises:
         SearchRefused: a known parameter with a value that it does not take, a wrong cursor, or a type without search.
     """
     count = max(0, min(count, MAX_COUNT))
     about = {name: value for name, value in params if name in _ABOUT_THE_ANSWER}
-    asked = [(name, value) for name, value in params if name not in _ABOUT_THE_ANSWER and (name, value) != ("_sort", "-date")]
+    asked = [(name, value) for name, value in params if name not in _ABOUT_THE_ANSWER and (name, value) not in _NEWEST_FIRST]
     counted = count == 0 or about.get("_total") == "accurate" or about.get("_summary") == "count"
     if kind == "Provenance":
         targets = [value for name, value in asked if name == "target"]
@@ -87,6 +97,7 @@ def search(
         raise SearchRefused("type")
     conditions, unknown = _conditions(kind, asked)
     conditions = [_of_the_person(tx, one) for one in conditions]
+    conditions, lead = of_patients(conditions, next((one.values for one in conditions if one.is_owner), ()))
     narrow = any(one.narrow for one in conditions)
     hiding = visible(viewer)
     where = " AND ".join([hiding.sql, *(one.sql for one in conditions)])
@@ -97,10 +108,9 @@ def search(
         total = int(row[0]) if row is not None else 0
     if count == 0 or about.get("_summary") == "count":
         return Page((), None, total, unknown)
-    found = _page(tx, kind, where, values, narrow=narrow, count=count, after=after)
+    found = _page(tx, kind, where, values, narrow=narrow, count=count, after=after, lead=lead)
     last = f"{found[count - 1].sort_date if narrow else ''}~{found[count - 1].id}" if len(found) > count else None
-    roots = roots_of(tx, {one.patient_id or 0 for one in found})
-    return Page(tuple(_rendered(one, roots) for one in found[:count]), last, total, unknown)
+    return Page(tuple(_rendered(tx, found[:count], viewer)), last, total, unknown)
 
 
 def _of_the_person(tx: Transaction, condition: Condition) -> Condition:
@@ -108,7 +118,8 @@ def _of_the_person(tx: Transaction, condition: Condition) -> Condition:
     if not condition.owners:
         return condition
     everyone = same_person(tx, [number for (number,) in tx.rows(f"{condition.owners} LIMIT {MAX_OWNERS}", *condition.values)])
-    return Condition(f"r.patient_id IN ({','.join('?' * max(1, len(everyone)))})", tuple(everyone or [-1]), narrow=True)
+    marks = ",".join("?" * max(1, len(everyone)))
+    return Condition(f"r.patient_id IN ({marks})", tuple(everyone or [-1]), narrow=True, is_owner=True)
 
 
 def _conditions(kind: str, asked: Sequence[tuple[str, str]]) -> tuple[list[Condition], tuple[str, ...]]:
@@ -121,16 +132,37 @@ def _conditions(kind: str, asked: Sequence[tuple[str, str]]) -> tuple[list[Condi
             conditions.append(reader(name, value))
     if kind == "Patient" and not any(name in _ALSO_REPLACED for name, _ in asked):
         conditions.append(Condition("r.status <> 'replaced'", ()))
-    if kind == "DocumentReference" and not any(name == "status" for name, _ in asked):
-        conditions.append(Condition("r.status <> 'entered-in-error'", ()))
+    if kind in _LEFT_OUT and not any(name == "status" for name, _ in asked):
+        conditions += [Condition("r.status <> ?", (status,)) for status in _LEFT_OUT[kind]]
     return conditions, tuple(dict.fromkeys(unknown))
 
 
 def _page(
-    tx: Transaction, kind: str, where: str, values: tuple[object, ...], *, narrow: bool, count: int, after: str
+    tx: Transaction,
+    kind: str,
+    where: str,
+    values: tuple[object, ...],
+    *,
+    narrow: bool,
+    count: int,
+    after: str,
+    lead: Lead | None = None,
 ) -> list[Stored]:
     date, number = _cursor(after)
-    if narrow:
+    if lead is not None:
+        place = "AND (d.system < ? OR (d.system = ? AND d.resource_id < ?))" if after else ""
+        rows = tx.rows(
+            f"SELECT {COLUMNS} FROM token_index d CROSS JOIN resource r"  # noqa: S608 - our names
+            f" WHERE d.param = ? AND d.value = ? AND r.id = d.resource_id AND r.type = ?"
+            f" AND {where} {place} ORDER BY d.system DESC, d.resource_id DESC LIMIT ?",
+            lead.param,
+            lead.value,
+            kind,
+            *values,
+            *((date, date, number) if after else ()),
+            count + 1,
+        )
+    elif narrow:
         # The comparison with the cursor is a range on the index (patient, type, date, id).
         place = "AND (r.sort_date < ? OR (r.sort_date = ? AND r.id < ?))" if after else ""
         rows = tx.rows(
@@ -196,7 +228,7 @@ def _versions(
         limit,
     )
     roots = roots_of(tx, {patient_id or 0 for _, patient_id, *_ in rows})
-    return [
+    found = [
         render(
             kind,
             number,
@@ -209,9 +241,19 @@ def _versions(
         )
         for version, patient_id, status, mask, updated_at, body in rows
     ]
+    resolve(tx, [(one, row[1]) for one, row in zip(found, rows, strict=True)], viewer)
+    return found
 
 
-def _rendered(one: Stored, roots: Mapping[int, int]) -> Json:
+def _rendered(tx: Transaction, stored: Sequence[Stored], viewer: Viewer) -> list[Json]:
+    """As FHIR JSON: under the number that stands for the person, references with their addresses."""
+    roots = roots_of(tx, {one.patient_id or 0 for one in stored})
+    found = [_one_rendered(one, roots) for one in stored]
+    resolve(tx, [(rendered, one.patient_id) for rendered, one in zip(found, stored, strict=True)], viewer)
+    return found
+
+
+def _one_rendered(one: Stored, roots: Mapping[int, int]) -> Json:
     return render(
         one.type,
         one.id,

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hub.model.identifiers import is_oid
 from hub.model.identity import comparable
+from hub.record.clinical_tokens import coded_parameters, reference_parameters
 from hub.record.instants import micros_span, span
 from hub.record.page import SearchRefused
 from hub.record.rendering import number_of
@@ -25,16 +26,27 @@ _SEXES = {"male": ("M",), "female": ("F",), "other": ("O", "A", "N"), "unknown":
 
 
 @dataclass(frozen=True, slots=True)
+class Coded:
+    """What a coded parameter asks for: (system, code) alternatives, None for any system."""
+
+    param: str
+    values: tuple[tuple[str | None, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Condition:
     """A condition on `resource r`; `narrow` when it leaves few rows, so that sorting them costs nothing.
 
-    `owners`: the condition says whose the rows are; a query for these patients' numbers, over the same `values`.
+    `owners`: the condition says whose the rows are; a query for these patients' numbers, over the same `values`. `coded`: it
+    has rows by patient and date too.
     """
 
     sql: str
     values: tuple[Any, ...]
     narrow: bool = False
     owners: str = ""
+    coded: Coded | None = None
+    is_owner: bool = False  # `values` are the numbers of the patients whose the rows are
 
 
 Reader = Callable[[str, str], Condition]  # name, value → condition
@@ -43,6 +55,11 @@ Reader = Callable[[str, str], Condition]  # name, value → condition
 def reader_of(kind: str, name: str) -> Reader | None:
     """How a parameter of a resource type is read; None when it is unknown."""
     return _READERS.get(kind, {}).get(name) or (_EVERY.get(name) if kind in _READERS else None)
+
+
+def parameters_by_type() -> dict[str, set[str]]:
+    """The parameters of each type, without those of every type."""
+    return {kind: set(readers) for kind, readers in _READERS.items()}
 
 
 def known_types() -> frozenset[str]:
@@ -78,15 +95,48 @@ def _either(conditions: Iterable[Condition]) -> Condition:
 # ---- kinds of parameters ----
 
 
+def _system_and_code(name: str, text: str) -> tuple[str | None, str]:
+    *systems, value = (_plain(part) for part in _BAR.split(text, maxsplit=1))
+    if not value:
+        raise SearchRefused(name)
+    if not systems:
+        return None, value
+    return f"urn:oid:{systems[0]}" if is_oid(systems[0]) else systems[0], value
+
+
+def _coded(param: str) -> Reader:
+    plain = _token(param, narrow=False)
+
+    def read(name: str, value: str) -> Condition:
+        asked = tuple(_system_and_code(name, text) for text in _alternatives(name, value))
+        return replace(plain(name, value), coded=Coded(param, asked))
+
+    return read
+
+
+def _reference(param: str) -> Reader:
+    """What refers to `Type/id`: by the number under which that is known, within one person."""
+
+    def read(name: str, value: str) -> Condition:
+        numbers = [number_of(text.rpartition("/")[2]) for text in _alternatives(name, value)]
+        marks = ",".join("?" * len(numbers))
+        sql = (
+            "r.id IN (SELECT t.resource_id FROM resource x JOIN token_index t ON t.param = ?"  # noqa: S608 - our names
+            " AND t.value = replace(x.key, '#' || x.patient_id, '') AND t.system = x.type"
+            " JOIN resource y ON y.id = t.resource_id JOIN patient p ON p.id = x.patient_id JOIN patient q ON q.id = y.patient_id"
+            f" WHERE x.id IN ({marks}) AND COALESCE(p.merged_into, p.id) = COALESCE(q.merged_into, q.id))"
+        )
+        return Condition(sql, (param, *(-1 if number is None else number for number in numbers)), narrow=True)
+
+    return read
+
+
 def _token(param: str, column: str = "r.id", *, narrow: bool = True) -> Reader:
     def one(name: str, text: str) -> Condition:
-        *systems, value = (_plain(part) for part in _BAR.split(text, maxsplit=1))
-        if not value:
-            raise SearchRefused(name)
+        system, value = _system_and_code(name, text)
         sql = f"{column} IN (SELECT t.resource_id FROM token_index t WHERE t.param = ? AND t.value = ?"  # noqa: S608
-        if not systems:
+        if system is None:
             return Condition(sql + ")", (param, value), narrow)
-        system = f"urn:oid:{systems[0]}" if is_oid(systems[0]) else systems[0]
         return Condition(sql + " AND t.system = ?)", (param, value, system), narrow)
 
     return lambda name, value: _either(one(name, text) for text in _alternatives(name, value))
@@ -185,6 +235,24 @@ _OF_A_PATIENT: dict[str, Reader] = {
     "status": _status,
     "date": _date("r.sort_date", span),  # a period counts by its start
 }
+_DATES = {  # the one date of a resource has a name of its own in some types
+    "ServiceRequest": "authored",
+    "Task": "authored-on",
+    "Specimen": "collected",
+}
+
+
+def _clinical(kind: str, *more: tuple[str, Reader]) -> dict[str, Reader]:
+    """The parameters of an order, a result, a specimen, a task, an appointment or a consent."""
+    readers = {name: reader for name, reader in _OF_A_PATIENT.items() if name != "date" or kind not in _DATES}
+    if kind in _DATES:
+        readers[_DATES[kind]] = _OF_A_PATIENT["date"]
+    readers["identifier"] = _token(f"{kind}.identifier")
+    readers |= {name: _coded(f"{kind}.{name}") for name in coded_parameters(kind)}
+    readers |= {name: _reference(f"{kind}.{name}") for name in reference_parameters(kind)}
+    return readers | dict(more)
+
+
 _EVERY: dict[str, Reader] = {"_id": _id, "_lastUpdated": _date("r.updated_at", micros_span)}
 _READERS: dict[str, dict[str, Reader]] = {
     "Patient": {
@@ -201,4 +269,11 @@ _READERS: dict[str, dict[str, Reader]] = {
         "type": _token("DocumentReference.type", narrow=False),
         "category": _token("DocumentReference.category", narrow=False),
     },
+    "ServiceRequest": _clinical("ServiceRequest", ("requisition", _token("ServiceRequest.requisition"))),
+    "Task": _clinical("Task"),
+    "DiagnosticReport": _clinical("DiagnosticReport"),
+    "Observation": _clinical("Observation"),
+    "Specimen": _clinical("Specimen"),
+    "Appointment": _clinical("Appointment"),
+    "Consent": _clinical("Consent"),
 }

@@ -22,6 +22,7 @@ from hub.model.record_change import Json
 from hub.model.uids import uid_number
 from hub.record import queries
 from hub.record.queries import BinaryContent, Page, SearchRefused, Viewer
+from hub.record.rendering import patient_in
 from hub.store import Transaction
 from hub.web.access import audit_entry, needs, services_of, trail_of
 from hub.web.bodies import form_fields
@@ -342,18 +343,6 @@ def patients_of(tx: Transaction, resources: Sequence[Json]) -> list[int | None]:
     if targets:
         owners.update(tx.rows_in("SELECT id, patient_id FROM resource WHERE id IN ({keys})", sorted(targets)))
     return [
-        owners.get(uid_number(one["id"].partition(".")[0])) if one["resourceType"] == "Provenance" else _patient_of(one)
+        owners.get(uid_number(one["id"].partition(".")[0])) if one["resourceType"] == "Provenance" else patient_in(one)
         for one in resources
     ]
-
-
-def _patient_of(resource: Mapping[str, Any]) -> int | None:
-    """The number of the patient that a resource is about."""
-    if resource["resourceType"] == "Patient":
-        return uid_number(resource["id"])
-    reference = (resource.get("subject") or {}).get("reference", "")
-    kind, slash, logical_id = reference.rpartition("/")
-    try:
-        return uid_number(logical_id) if slash and kind == "Patient" else None
-    except ValueError:
-        return None

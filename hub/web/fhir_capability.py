@@ -5,27 +5,68 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-SEARCH_PARAMETERS = {
+_OF_A_PATIENT = {
+    "identifier": "token",
+    "patient": "reference",
+    "subject": "reference",
+    "patient.identifier": "token",
+    "subject.identifier": "token",
+    "status": "token",
+}
+SEARCH_PARAMETERS: dict[str, dict[str, str]] = {
     "Patient": {"identifier": "token", "family": "string", "given": "string", "birthdate": "date", "gender": "token"},
-    "Encounter": {
-        "identifier": "token",
-        "patient": "reference",
-        "subject": "reference",
-        "patient.identifier": "token",
-        "status": "token",
-        "date": "date",
-    },
-    "DocumentReference": {
-        "identifier": "token",
-        "patient": "reference",
-        "subject": "reference",
-        "patient.identifier": "token",
-        "status": "token",
-        "type": "token",
-        "category": "token",
-        "date": "date",
-    },
+    "Encounter": {**_OF_A_PATIENT, "date": "date"},
+    "DocumentReference": {**_OF_A_PATIENT, "type": "token", "category": "token", "date": "date"},
     "Provenance": {"target": "reference"},
+    "ServiceRequest": {
+        **_OF_A_PATIENT,
+        "authored": "date",
+        "code": "token",
+        "category": "token",
+        "requisition": "token",
+        "encounter": "reference",
+        "based-on": "reference",
+        "replaces": "reference",
+        "specimen": "reference",
+    },
+    "Task": {
+        **_OF_A_PATIENT,
+        "authored-on": "date",
+        "code": "token",
+        "encounter": "reference",
+        "based-on": "reference",
+        "focus": "reference",
+    },
+    "DiagnosticReport": {
+        **_OF_A_PATIENT,
+        "date": "date",
+        "code": "token",
+        "category": "token",
+        "encounter": "reference",
+        "based-on": "reference",
+        "result": "reference",
+        "specimen": "reference",
+    },
+    "Observation": {
+        **_OF_A_PATIENT,
+        "date": "date",
+        "code": "token",
+        "category": "token",
+        "interpretation": "token",
+        "encounter": "reference",
+        "based-on": "reference",
+        "specimen": "reference",
+        "derived-from": "reference",
+    },
+    "Specimen": {**_OF_A_PATIENT, "collected": "date", "type": "token", "parent": "reference"},
+    "Appointment": {
+        **_OF_A_PATIENT,
+        "date": "date",
+        "service-type": "token",
+        "appointment-type": "token",
+        "based-on": "reference",
+    },
+    "Consent": {**_OF_A_PATIENT, "date": "date", "category": "token", "code": "token", "scope": "token"},
 }
 _EVERY = {"_id": "token", "_lastUpdated": "date"}
 
@@ -44,6 +85,13 @@ TYPES = {
     "Encounter": Kept(True, True, "Stays and visits, by visit number."),
     "DocumentReference": Kept(True, True, "Documents with their versions; entered-in-error ones only when status asks for them."),
     "Binary": Kept(False, False, "A document’s exact bytes; the resource in JSON when application/fhir+json is asked for."),
+    "ServiceRequest": Kept(True, True, "Orders, by placer number; cancelled ones are revoked."),
+    "Task": Kept(True, True, "Requests for remote reading of images and what became of them."),
+    "DiagnosticReport": Kept(True, True, "Reports; cancelled and entered-in-error ones only when status asks for them."),
+    "Observation": Kept(True, True, "Results; cancelled and entered-in-error ones only when status asks for them."),
+    "Specimen": Kept(True, True, "Specimens of orders and results."),
+    "Appointment": Kept(True, True, "Appointments; the patient is a participant."),
+    "Consent": Kept(True, True, "Consent to the DMP and legal modes of stays."),
     "Provenance": Kept(True, True, "Where a version came from: message and place in it."),
 }
 
