@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from hub.formats.cda_header import CdaAuthor, CdaHeader
 from hub.formats.er7 import Message
 from hub.model.consumer import ConsumerQuestion
 from hub.model.dmp import DmpSubmission
@@ -21,6 +20,7 @@ from hub.model.site import Site
 from mappings.hl7v2 import pfi_checks
 from mappings.hl7v2.cda_document_reference import DocumentTypes, cda_document_reference, mask_of_header
 from mappings.hl7v2.message_times import event_time
+from mappings.hl7v2.pfi_consumer import consumer_question, uri
 from mappings.hl7v2.pfi_dmp import dmp_submission
 from mappings.hl7v2.pfi_mail import BODIES, body_is_whole, mail_request, receipts_wanted
 from mappings.hl7v2.pfi_profile import Profile
@@ -28,7 +28,6 @@ from mappings.hl7v2.pfi_request import CdaDocument, MetaTable, PfiRequest
 from mappings.hl7v2.pid import pid_findings, pid_patient
 from mappings.hl7v2.plain_document import visit
 from mappings.hl7v2.pv1 import pv1_encounter, pv1_findings
-from mappings.national_identifiers import FINESS_SYSTEM, RPPS_SYSTEM, professional_identifier, structure_identifier
 
 DMP = "dmp"
 _MAX_UNIQUE_ID = 64  # of an OID in XDSDocumentEntry.uniqueId
@@ -49,22 +48,7 @@ class PfiDocument:
         pfi_checks.judge(self._request(message, site), self._metas)
 
     def question(self, message: Message, site: Site) -> ConsumerQuestion | None:
-        if self._profile.audience != "lps":
-            return None
-        request = self._request(message, site)
-        cda, action = request.cdas[0], request.action or DocumentAction.CREATE
-        people, structures = _requester(request, cda.header, action)
-        return ConsumerQuestion(
-            identity=request.identity,
-            action=action,
-            master_id=cda.header.master_id,
-            path=cda.obx.at(5),
-            replaces=_uri(cda.header.replaces),
-            set_id=_uri(cda.header.set_id),
-            version_number=cda.header.version_number,
-            people=people,
-            structures=structures,
-        )
+        return consumer_question(self._request(message, site))
 
     def remarks(self, message: Message, site: Site) -> tuple[Finding, ...]:
         return tuple(_findings(self._request(message, site)))
@@ -127,8 +111,8 @@ class PfiDocument:
             action=action,
             master_id=header.master_id,
             path=cda.obx.at(5),
-            set_id=_uri(header.set_id),
-            replaces=_uri(header.replaces),
+            set_id=uri(header.set_id),
+            replaces=uri(header.replaces),
             version_number=header.version_number,
             event_time=event_time(request.message, request.site),
         )
@@ -166,10 +150,6 @@ def _patient_mail_refused(request: PfiRequest, address: str) -> str:
     return "" if national.value == local else "553"
 
 
-def _uri(number: str) -> str:
-    return f"urn:oid:{number}" if number else ""
-
-
 def _is_unique_id(number: str) -> bool:
     """Whether a CDA id, flattened to `root.extension`, can be the uniqueId of a document in the DMP.
 
@@ -182,37 +162,10 @@ def _related(request: PfiRequest, cda: CdaDocument) -> list[Json]:
     """The same content at the other level (second document of an ORU), and what COMP_LOT lists, each by its number."""
     numbers = [other.header.id for other in request.cdas] + list(request.companions)
     return [
-        {"type": "DocumentReference", "identifier": {"system": _URI, "value": _uri(number)}}
+        {"type": "DocumentReference", "identifier": {"system": _URI, "value": uri(number)}}
         for number in dict.fromkeys(numbers)
         if number != cda.header.id
     ]
-
-
-def _requester(request: PfiRequest, header: CdaHeader, action: DocumentAction) -> tuple[frozenset[str], frozenset[str]]:
-    """Who asks to replace or delete: the sender of PRT with their structure, as far as they are named by national numbers.
-
-    A sender who is an author of the new document acts for the structure that it names. When no sender is named, a new version
-    speaks for itself by its authors.
-    """
-    senders = [prt for prt in request.participations if prt.role == "SB"]
-    people = {prt.rpps for prt in senders} - {""}
-    structures = {prt.finess for prt in senders} - {""}
-    authors = [(_rpps(author), _finess(author)) for author in header.authors]
-    if action is DocumentAction.REPLACE:
-        structures |= {finess for rpps, finess in authors if finess and rpps in people}
-        if not people and not structures:
-            people, structures = {rpps for rpps, _ in authors} - {""}, {finess for _, finess in authors} - {""}
-    return frozenset(people), frozenset(structures)
-
-
-def _rpps(author: CdaAuthor) -> str:
-    found = professional_identifier(author.id_extension, author.id_root)
-    return found["value"] if found is not None and found.get("system") == RPPS_SYSTEM else ""
-
-
-def _finess(author: CdaAuthor) -> str:
-    found = structure_identifier(author.organisation_id, author.organisation_root)
-    return found["value"] if found is not None and found.get("system") == FINESS_SYSTEM else ""
 
 
 def _findings(request: PfiRequest) -> Iterator[Finding]:
