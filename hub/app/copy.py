@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import ExitStack
-from typing import Any, Self
 
 from hub.app.beside import opened
 from hub.app.config import Installation
 from hub.app.database import refuse_wrong_user
 from hub.app.lock import DataFolderInUse, DataFolderLock
+from hub.app.progress import Bar
 from hub.app.terminal import counted, failed, print_table, remark
 from hub.model.refusals import HubError
 from hub.model.uids import uid_text
@@ -72,10 +71,10 @@ def _copied(source: Installation, target: Installation, here: Side, there: Side)
     Raises:
         CopyRefused: a table differs. StoreUnavailable, OSError.
     """
-    with _Bar("copying") as bar:
+    with Bar("copying") as bar:
         copy_rows(here, there, bar.show)
         bodies, damaged = copy_bodies(here, source.blobs(), target.blobs(), bar.show)
-    with _Bar("comparing") as bar:
+    with Bar("comparing") as bar:
         found = compare(here, there, bar.show)
     wrong = [one.table for one in found if not one.equal]
     if wrong:
@@ -89,33 +88,3 @@ def _tell(source: Installation, target: Installation, found: list[Compared], bod
         [(one.table, str(one.rows), str(one.rows_copied)) for one in found] + [("large bodies", str(bodies), str(bodies))],
     )
     print(f"{source.place.name} → {target.place.name}: {counted(sum(one.rows for one in found), 'row')}, all equal.")
-
-
-class _Bar:
-    """How far it is, on a terminal only."""
-
-    def __init__(self, verb: str) -> None:
-        self._verb = verb
-        self._progress: Any = None
-        self._tasks: dict[str, Any] = {}
-
-    def __enter__(self) -> Self:
-        if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import Progress
-
-            self._progress = Progress(console=Console(stderr=True), transient=True)
-            self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-
-    def show(self, what: str, done: int, total: int) -> None:
-        """`done` of `total` rows of `what`."""
-        if self._progress is None or not total:
-            return
-        if what not in self._tasks:
-            self._tasks[what] = self._progress.add_task(f"{self._verb} {what}", total=total)
-        self._progress.update(self._tasks[what], completed=done)

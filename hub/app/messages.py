@@ -96,7 +96,7 @@ def list_messages(
             ("STATE", "RECEIVED", "MESSAGE"),
             [
                 (
-                    item["state"],
+                    _state_cell(item),
                     local_time(item["received_at"], zone),
                     "\n".join(
                         filter(
@@ -121,7 +121,7 @@ def _print_wide(items: Sequence[Json], zone: tzinfo) -> None:
         ("STATE", "RECEIVED", "TYPE", "CONTROL ID", "SOURCE", "DELIVERIES", "MESSAGE"),
         [
             (
-                item["state"],
+                _state_cell(item),
                 local_time(item["received_at"], zone),
                 item["type"],
                 item["control_id"],
@@ -173,6 +173,10 @@ def _unknown(message_id: str) -> int:
     return 1
 
 
+def _state_cell(item: Json) -> str:
+    return f"{item['state']} (held)" if item["held"] else str(item["state"])
+
+
 def _deliveries_cell(item: Json) -> str:
     if item["ack"]["error"]:
         return f"answered {_answer(item)}"
@@ -196,6 +200,7 @@ def _story(item: Json, zone: tzinfo) -> list[str]:
         f"  patient    {item['patient'] or 'nobody known'}",
         f"  answer     {item['ack']['code']} ({item['ack']['state']})",
     ]
+    lines += [f"  held       with its {hold['kind']}, by {hold['by']}: {hold['reason']}" for hold in item["holds"]]
     if item["ack"]["error"]:
         lines.append(f"  refused    {told(item['ack']['error'])}")
     lines += [f"  finding    {told(finding)}" for finding in item["findings"]]

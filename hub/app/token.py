@@ -6,7 +6,7 @@ from hub.app.beside import audit, opened
 from hub.app.config import Installation
 from hub.app.database import upgraded
 from hub.app.terminal import counted, failed, local_time, print_json, print_table, printable, remark
-from hub.ledger.queries import instant
+from hub.ledger.instants import instant
 from hub.model.identifiers import Finess, Rpps
 from hub.model.refusals import HubError
 from hub.store import Transaction

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from hub.ledger.acts import NotFound, NotPossible
-from hub.ledger.queries import instant
+from hub.ledger.instants import instant
 from hub.model.uids import uid_number, uid_text
 from hub.store import Transaction
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
+from hub.ledger.holds import held, holds_of
+from hub.ledger.instants import instant
 from hub.model.states import DeliveryState, MessageState
 from hub.model.uids import uid_number, uid_text
 from hub.store import Transaction
@@ -34,13 +35,6 @@ class MessageFilter:
     until: int = 0
     after: int | None = None
     limit: int = 50
-
-
-def instant(us: int | None) -> str | None:
-    """`2026-11-21T23:04:22.123456Z`."""
-    if us is None:
-        return None
-    return datetime.fromtimestamp(us / 1e6, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def find_messages(tx: Transaction, wanted: MessageFilter) -> Json:
@@ -98,6 +92,7 @@ def show_message(tx: Transaction, uid: str) -> Json | None:
     if not rows:
         return None
     found = _with_deliveries(tx, rows)[0]
+    found["holds"] = holds_of(tx, number) if found["held"] else []
     for delivery in found["deliveries"]:
         delivery["attempt_list"] = [
             {
@@ -147,7 +142,8 @@ def _with_deliveries(tx: Transaction, rows: Sequence[tuple[Any, ...]]) -> list[J
             )
         for row in sorted(found, key=lambda row: int(row[0])):
             deliveries[row[1]].append(_delivery(row, receipts.get(row[0], [])))
-    return [_message(row, deliveries[row[0]]) for row in rows]
+    kept = held(tx, [(row[0], row[1], row[14]) for row in rows])
+    return [{**_message(row, deliveries[row[0]]), "held": row[0] in kept} for row in rows]
 
 
 def _delivery(row: tuple[Any, ...], receipts: list[Json]) -> Json:

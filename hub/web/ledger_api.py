@@ -56,7 +56,7 @@ async def list_messages(
         source=source,
         type=type,
         state=MessageState(state) if state else None,
-        since=_instant(since) or 0,
+        since=instant_of(since) or 0,
         limit=limit,
         after=cursor_of(after),
     )
@@ -172,7 +172,7 @@ async def file_receipt(request: Request, caller: Operator, uid: DeliveryId) -> R
         raise Problem(400, "WrongBody", f"kind is one of {', '.join(RECEIPT_KINDS)}, positive is true or false.")
     if not all(text is None or (isinstance(text, str) and len(text) <= 200) for text in (code, detail)):
         raise Problem(400, "WrongBody", "code and detail are texts of at most 200 characters.")
-    at_us = _instant(told.get("at"))
+    at_us = instant_of(told.get("at"))
     services, target = services_of(request), f"delivery/{known_id(uid)}"
     receipt = Receipt(kind, positive, services.store.now_us() if at_us is None else at_us, code or "", detail or "")
     await act(
@@ -339,7 +339,7 @@ def cursor_of(after: str | None) -> int | None:
     return min(int(after), (1 << 63) - 1)
 
 
-def _instant(text: object) -> int | None:
+def instant_of(text: object) -> int | None:
     """UTC microseconds of an ISO 8601 instant; without an offset it is UTC."""
     if text is None or text == "":
         return None
