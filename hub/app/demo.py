@@ -8,25 +8,44 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adapters.mllp.frames import frame
 from hub.app.config import build
 from hub.app.demo_day import Event, the_day
 from hub.model.refusals import HubError
 
+if TYPE_CHECKING:
+    from hub.web.server import WebServer
+
 MLLP_BELOW_WEB = 8080 - 2575
 
 
 def configuration(port_base: int) -> dict[str, Any]:
-    """The demonstration's configuration: one source, the record, one other application."""
+    """The demonstration's configuration: one source, the record, a simulated DMP, and one other application.
+
+    Above the MLLP port stand the application, where receipts go, and the DMP.
+    """
     mllp = port_base - MLLP_BELOW_WEB
     return {
         "hub": {"name": "VAGUEMESTRE", "organisation": "HUB", "environment": "test", "data_dir": "data"},
         "web": {"listen": f"127.0.0.1:{port_base}"},
-        "source": [{"name": "his", "kind": "mllp", "listen": f"127.0.0.1:{mllp}", "routes": ["record", "requested"]}],
-        "destination": [{"name": "dpi", "kind": "mllp", "connect": f"127.0.0.1:{mllp + 1}"}],
+        "dmp": {"url": f"http://127.0.0.1:{mllp + 3}/"},
+        "source": [
+            {
+                "name": "his",
+                "kind": "mllp",
+                "listen": f"127.0.0.1:{mllp}",
+                "return_to": "receipts",
+                "routes": ["record", "requested"],
+            }
+        ],
+        "destination": [
+            {"name": "dpi", "kind": "mllp", "connect": f"127.0.0.1:{mllp + 1}"},
+            {"name": "receipts", "kind": "mllp", "connect": f"127.0.0.1:{mllp + 2}"},
+        ],
         "route": [{"source": "his", "when": {"type": "ADT"}, "to": ["dpi"]}],
     }
 
@@ -62,7 +81,7 @@ class _Demo:
     def __init__(self, folder: Path, port_base: int, keep: bool) -> None:
         self._document, self._folder = configuration(port_base), folder
         self._mllp, self._keep = port_base - MLLP_BELOW_WEB, keep
-        self._application_got = 0
+        self._got = {"dpi": 0, "receipts": 0}
 
     async def run(self) -> int:
         from rich.console import Console
@@ -73,7 +92,11 @@ class _Demo:
         stop = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        application = await asyncio.start_server(self._application, "127.0.0.1", self._mllp + 1, limit=64 << 20)
+        applications = [
+            await asyncio.start_server(self._application(name), "127.0.0.1", self._mllp + n, limit=64 << 20)
+            for n, name in enumerate(self._got, 1)
+        ]
+        dmp = await _simulated_dmp(self._mllp + 3)
         hub = Hub(build(self._document, self._folder / "demo.toml"))
         await hub.start()
         try:
@@ -93,7 +116,9 @@ class _Demo:
             return 0 if ok else 1
         finally:
             await hub.stop()
-            application.close()
+            for application in applications:
+                application.close()
+            await dmp.stop()
 
     async def _play(self, out: Any) -> list[tuple[Event, bytes]]:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -137,9 +162,11 @@ class _Demo:
         out.print("  ✓ delivered   ⧗ waits: destination not configured   ROUTED: kept, a delivery is still open")
         counts = dict(await hub.store.read(lambda tx: tx.rows("SELECT type, count(*) FROM resource GROUP BY type ORDER BY type")))
         out.print("\n  The record now holds " + ", ".join(f"{n} {kind}" for kind, n in counts.items()) + ".")
-        out.print(f"  The other application (dpi) got {self._application_got} messages, in order.")
+        out.print(f"  The other application (dpi) got {self._got['dpi']} messages, in order.")
         out.print(
-            "  DMP and mail wait, visibly, until their adapters are configured: nothing pretends to be sent.\n", soft_wrap=True
+            f"  The DMP is simulated; for what it took, the creator got {self._got['receipts']} receipts (ZAM^Z01). "
+            "Mail waits, visibly, until its adapter comes.\n",
+            soft_wrap=True,
         )
         return all(m["state"] in ("DONE", "ROUTED", "REFUSED") for m in by_control.values())
 
@@ -154,17 +181,29 @@ class _Demo:
                 return {m["control_id"]: m for m in reversed(found)}
             await asyncio.sleep(0.05)
 
-    async def _application(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """The other application: takes everything."""
-        try:
-            while True:
-                message = (await reader.readuntil(b"\x1c\r"))[1:-2]
-                self._application_got += 1
-                control = message.split(b"|", 10)[9]
-                writer.write(
-                    frame(
-                        b"MSH|^~\\&|DPI|CHU-DEMO|VAGUEMESTRE|HUB|20261124||ACK|A" + control + b"|T|2.5\rMSA|AA|" + control + b"\r"
-                    )
-                )
-        except (asyncio.IncompleteReadError, ConnectionError):
-            writer.close()
+    def _application(self, name: str) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
+        """Another application: takes everything."""
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            try:
+                while True:
+                    message = (await reader.readuntil(b"\x1c\r"))[1:-2]
+                    self._got[name] += 1
+                    control = message.split(b"|", 10)[9]
+                    answer = b"MSH|^~\\&|DPI|CHU-DEMO|VAGUEMESTRE|HUB|20261124||ACK|A%b|T|2.5\rMSA|AA|%b\r" % (control, control)
+                    writer.write(frame(answer))
+            except (asyncio.IncompleteReadError, ConnectionError):
+                writer.close()
+
+        return serve
+
+
+async def _simulated_dmp(port: int) -> WebServer:
+    """A DMP that takes everything."""
+    from adapters.dmp.simulated import SUCCESS_ANSWER, SimulatedDmp
+    from hub.app.simulate import dmp_application
+    from hub.web.server import WebServer
+
+    server = WebServer(lambda: dmp_application(SimulatedDmp(SUCCESS_ANSWER)), f"127.0.0.1:{port}")
+    await server.start()
+    return server

@@ -1,7 +1,4 @@
-"""A short day of synthetic traffic: one invented patient of a hospital, its laboratory and its radiology.
-
-Nobody here exists. The INS is under the national test OID and has a right key.
-"""
+"""A short day of synthetic traffic: one invented patient of a hospital, its laboratory and its radiology."""
 
 from __future__ import annotations
 
@@ -9,9 +6,19 @@ import base64
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-HOSPITAL = "CHU-DEMO&1.2.250.1.999.50&ISO"
-IPP_OID, VISIT_OID, DOCUMENT_OID = "1.2.250.1.999.50.1", "1.2.250.1.999.50.2", "1.2.250.1.999.50.9"
-TEST_INS_OID = "1.2.250.1.213.1.4.10"
+from hub.app.demo_documents import cda, mdm, pdf
+from hub.app.demo_patient import (
+    AGENDA_OID,
+    DOCUMENT_OID,
+    HOSPITAL,
+    IPP_OID,
+    MOVEMENT_OID,
+    ORDER_OID,
+    OTHER_INS,
+    OTHER_IPP,
+    pid,
+    pv1,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,180 +30,117 @@ class Event:
     body: bytes
 
 
-def ins(first_thirteen: str) -> str:
-    """An invented matricule with its key."""
-    return f"{first_thirteen}{97 - int(first_thirteen) % 97:02d}"
+def _message(*segments: str) -> bytes:
+    return "".join(f"{segment}\r" for segment in segments).encode()
 
 
-INS = ins("2850735123456")
-OTHER_INS = ins("1790135123457")
+def _msh(kind: str, control: str, at: str, *, app: str = "GAM", version: str = "2.5^FRA^2.11", profile: str = "") -> str:
+    end = f"|FR||{profile}" if profile else ""
+    return f"MSH|^~\\&|{app}|CHU-DEMO|VAGUEMESTRE|HUB|{at}||{kind}|{control}|T|{version}|||||FRA|UNICODE UTF-8{end}"
 
 
-def _pid(matricule: str = INS, status: str = "VALI") -> str:
-    fields = [""] * 33
-    fields[0], fields[1] = "PID", "1"
-    fields[3] = f"8000123^^^CHU-DEMO&{IPP_OID}&ISO^PI~{matricule}^^^ASIP-SANTE-INS-NIR&{TEST_INS_OID}&ISO^INS"
-    fields[5] = "EXEMPLE^CAMILLE^CAMILLE ANNE LOUISE^^^^L~IMAGINAIRE^CAMILLE^^^^^D"
-    fields[7], fields[8] = "19850712", "F"
-    fields[11] = "3 RUE DES INVENTIONS^^RENNES^^35000^FRA^H~^^^^^^BDL^^35238"
-    fields[13], fields[18], fields[32] = "^PRN^PH^^^^^^^^^0200000000", f"24500001^^^CHU-DEMO&{IPP_OID}&ISO^AN", status
-    return "|".join(fields)
+_PAM = "2.11^IHE_FRANCE-2.11-PAM"
 
 
-def _pv1(patient_class: str = "I") -> str:
-    fields = [""] * 45
-    fields[0], fields[1], fields[2], fields[3] = "PV1", "1", patient_class, f"CARDIO^12^A^{HOSPITAL}"
-    fields[7] = "810009999999^SOIGNANT^ALEX^^^DR^^^ASIP-SANTE-PS&1.2.250.1.71.4.2.1&ISO^D^^^IDNPS"
-    fields[19], fields[44] = f"V777001^^^CHU-DEMO&{VISIT_OID}&ISO^VN", "20261124075800"
-    return "|".join(fields)
-
-
-def _adt(event: str, control: str, at: str) -> bytes:
-    return "\r".join(
-        [
-            f"MSH|^~\\&|GAM|CHU-DEMO|VAGUEMESTRE|HUB|{at}||ADT^{event}^ADT_A01|{control}|T|2.5^FRA^2.11|||||FRA|UNICODE UTF-8|FR||2.11^IHE_FRANCE-2.11-PAM",
-            f"EVN||{at}||||{at}",
-            _pid(),
-            _pv1(),
-            f"ZBE|M{control}^CHU-DEMO^1.2.250.1.999.50.3^ISO|{at}||INSERT|N||Cardiologie^^^^^{HOSPITAL}^UF^^^4501||HMS",
-            "",
-        ]
-    ).encode()
-
-
-def _lab_report(control: str, at: str) -> bytes:
-    pdf = base64.b64encode(_pdf("Compte rendu d'examens biologiques (exemple)")).decode()
-    return "\r".join(
-        [
-            f"MSH|^~\\&|SIL|LABO-DEMO|VAGUEMESTRE|HUB|{at}||ORU^R01^ORU_R01|{control}|T|2.5|||||FRA|UNICODE UTF-8",
-            _pid(),
-            _pv1(),
-            "ORC|RE|C5001|R5001",
-            "OBR|1|C5001|R5001|11502-2^CR d'examens biologiques^LN|||20261124083000",
-            "OBX|1|NM|718-7^Hémoglobine^LN||13.4|g/dL|12.0-16.0|N|||F",
-            f"OBX|2|ED|11502-2^CR d'examens biologiques^LN||^APPLICATION^PDF^Base64^{pdf}||||||F",
-            "",
-        ]
-    ).encode()
-
-
-def _cda(document: str, *, set_id: str, version: int, replaces: str = "", matricule: str = INS) -> bytes:
-    related = (
-        f'<relatedDocument typeCode="RPLC"><parentDocument><id root="{replaces}"/></parentDocument></relatedDocument>'
-        if replaces
-        else ""
+def _adt(event: str, structure: str, control: str, at: str, *, place: str = "CARDIO^12^A", more: tuple[str, ...] = ()) -> bytes:
+    """A movement of the stay."""
+    return _message(
+        _msh(f"ADT^{event}^{structure}", control, at, profile=_PAM),
+        f"EVN||{at}||||{at}",
+        pid(),
+        pv1(place=place),
+        f"ZBE|M{control}^CHU-DEMO^{MOVEMENT_OID}^ISO|{at}||INSERT|N||Cardiologie^^^^^{HOSPITAL}^UF^^^4501||HMS",
+        *more,
     )
-    pdf = base64.b64encode(_pdf(f"Radiographie du thorax, version {version} (exemple)")).decode()
-    professional = '<id root="1.2.250.1.71.4.2.1" extension="810009999999"/>'
-    structure = '<id root="1.2.250.1.71.4.2.2" extension="1350000009"/><name>CHU DE DEMONSTRATION</name>'
-    person = "<assignedPerson><name><family>SOIGNANT</family><given>ALEX</given></name></assignedPerson>"
-    return f"""<?xml version="1.0" encoding="UTF-8"?>
-<ClinicalDocument xmlns="urn:hl7-org:v3"><realmCode code="FR"/><typeId root="2.16.840.1.113883.1.3" extension="POCD_HD000040"/>
-<templateId root="2.16.840.1.113883.2.8.2.1"/><templateId root="1.2.250.1.213.1.1.1.1"/><templateId root="1.3.6.1.4.1.19376.1.2.20"/>
-<id root="{document}"/><code code="18748-4" displayName="CR d'imagerie médicale" codeSystem="2.16.840.1.113883.6.1"/>
-<title>Radiographie du thorax</title><effectiveTime value="20261124104000+0100"/>
-<confidentialityCode code="N" displayName="Normal" codeSystem="2.16.840.1.113883.5.25"/><languageCode code="fr-FR"/>
-<setId root="{set_id}"/><versionNumber value="{version}"/>
-<recordTarget><patientRole><id root="{TEST_INS_OID}" extension="{matricule}"/><id root="{IPP_OID}" extension="8000123"/>
-<patient><name><family qualifier="BR">EXEMPLE</family><given>CAMILLE ANNE LOUISE</given><given qualifier="BR">CAMILLE</given></name>
-<administrativeGenderCode code="F" codeSystem="2.16.840.1.113883.5.1"/><birthTime value="19850712"/>
-<birthplace><place><addr><county>35238</county><city>RENNES</city></addr></place></birthplace></patient></patientRole></recordTarget>
-<author><time value="20261124104000+0100"/><assignedAuthor>{professional}{person}
-<representedOrganization>{structure}</representedOrganization></assignedAuthor></author>
-<custodian><assignedCustodian><representedCustodianOrganization>{structure}</representedCustodianOrganization></assignedCustodian></custodian>
-<legalAuthenticator><time value="20261124104000+0100"/><signatureCode code="S"/><assignedEntity>{professional}{person}</assignedEntity></legalAuthenticator>
-<documentationOf><serviceEvent><effectiveTime><low value="20261124100000+0100"/></effectiveTime><performer typeCode="PRF"><assignedEntity>{professional}
-<representedOrganization><standardIndustryClassCode code="ETABLISSEMENT" codeSystem="1.2.250.1.213.1.1.4.9"/></representedOrganization></assignedEntity></performer>
-</serviceEvent></documentationOf>{related}
-<componentOf><encompassingEncounter><id root="{VISIT_OID}" extension="V777001"/><effectiveTime><low value="20261124075800+0100"/></effectiveTime>
-<location><healthCareFacility><code code="SA01" codeSystem="1.2.250.1.71.4.2.4"/></healthCareFacility></location></encompassingEncounter></componentOf>
-<component><nonXMLBody><text mediaType="application/pdf" representation="B64">{pdf}</text></nonXMLBody></component>
-</ClinicalDocument>
-""".encode()
 
 
-def _mdm(event: str, control: str, at: str, document: str, cda: bytes, *, action: str, status: str, replaces: str = "") -> bytes:
-    flags = {
-        "MASQUE_PS": "N",
-        "INVISIBLE_PATIENT": "N",
-        "INVISIBLE_REP_LEGAUX": "N",
-        "CONNEXION_SECRETE": "N",
-        "MODIF_CONF_CODE": "N",
-        "DESTDMP": "Y",
-        "DESTMSSANTEPS": "Y",
-        "DESTMSSANTEPAT": "N",
-        "ACK_RECEPTION": "Y",
-        "ACK_LECTURE_MSS": "N",
-    }
-    kind = "18748-4^CR d'imagerie médicale^LN"
-    return "\r".join(
-        [
-            f"MSH|^~\\&|RIS|RADIO-DEMO|VAGUEMESTRE|HUB|{at}||MDM^{event}^MDM_T02|{control}|T|2.6|||||FRA|UNICODE UTF-8|||2.1^CISIS_CDA_HL7_V2",
-            f"EVN||{at}",
-            _pid(),
-            _pv1(),
-            f"ORC|{action}",
-            f"OBR|1|||{kind}",
-            f"TXA|1|18748-4|TEXT|||||||||{document}|{replaces}||||AU",
-            f"OBX|1|ED|{kind}||^TEXT^XML^Base64^{base64.b64encode(cda).decode()}||||||{status}",
-            "PRT||UC||SB^Send by^participation|810009999999^SOIGNANT^ALEX^^^^^^ASIP-SANTE-PS&1.2.250.1.71.4.2.1&ISO^D^^^IDNPS"
-            "|||CHU DE DEMONSTRATION^^^^^ASIP-SANTE-ST&1.2.250.1.71.4.2.2&ISO^IDNST^^^1350000009",
-            "PRT||UC||RCT^Result Copies To^participation|810008888888^TRAITANT^SACHA^^^^^^ASIP-SANTE-PS&1.2.250.1.71.4.2.1&ISO^D^^^IDNPS"
-            "||||||||||^^X.400^sacha.traitant@medecin.example",
-            *(
-                f"OBX|{n}|CWE|{code}^{code}^MetaDMPMSS||{value}^^expandedYes-NoIndicator||||||F"
-                for n, (code, value) in enumerate(flags.items(), 2)
-            ),
-            "",
-        ]
-    ).encode()
+def _merge(control: str, at: str) -> bytes:
+    """The number that the emergency department gave is the same person's."""
+    return _message(
+        _msh("ADT^A40^ADT_A39", control, at, profile=_PAM),
+        f"EVN||{at}||||{at}",
+        pid(),
+        f"MRG|{OTHER_IPP}^^^CHU-DEMO&{IPP_OID}&ISO^PI",
+    )
 
 
-def _pdf(title: str) -> bytes:
-    """A one-page PDF that viewers open."""
-    text = title.encode("latin-1", "replace").replace(b"(", b"\\(").replace(b")", b"\\)")
-    stream = b"BT /F1 16 Tf 60 760 Td (" + text + b") Tj ET"
-    objects = [
-        b"<</Type/Catalog/Pages 2 0 R>>",
-        b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
-        b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 595 842]/Contents 4 0 R/Resources<</Font<</F1 5 0 R>>>>>>",
-        b"<</Length %d>>stream\n%s\nendstream" % (len(stream), stream),
-        b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica/Encoding/WinAnsiEncoding>>",
-    ]
-    out, places = b"%PDF-1.4\n", []
-    for n, body in enumerate(objects, 1):
-        places.append(len(out))
-        out += b"%d 0 obj%s endobj\n" % (n, body)
-    start = len(out)
-    out += b"xref\n0 %d\n0000000000 65535 f \n" % (len(objects) + 1) + b"".join(b"%010d 00000 n \n" % place for place in places)
-    return out + b"trailer<</Size %d/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF\n" % (len(objects) + 1, start)
+def _emergency(control: str, at: str) -> bytes:
+    """An arrival under a number that nobody knew to be this patient's."""
+    return _message(
+        _msh("ADT^A04^ADT_A01", control, at, profile=_PAM),
+        f"EVN||{at}||||{at}",
+        pid("", "PROV", OTHER_IPP),
+        pv1("E", "URG^1^A", "V776999"),
+        f"ZBE|M{control}^CHU-DEMO^{MOVEMENT_OID}^ISO|{at}||INSERT|N||Urgences^^^^^{HOSPITAL}^UF^^^4600||S",
+    )
+
+
+def _order(control: str, at: str) -> bytes:
+    """Electrolytes, please."""
+    number = f"C5001^DPI^{ORDER_OID}^ISO"
+    return _message(
+        _msh("OML^O21^OML_O21", control, at, app="DPI", version="2.5"),
+        pid(),
+        pv1(),
+        f"ORC|NW|{number}||||||||||810009999999^SOIGNANT^ALEX^^^^^^ASIP-SANTE-PS&1.2.250.1.71.4.2.1&ISO^D^^^IDNPS",
+        f"OBR|1|{number}||24326-1^Ionogramme^LN",
+    )
+
+
+def _lab_results(control: str, at: str, *, potassium: str = "4.1", status: str = "F") -> bytes:
+    number, filler = f"C5001^DPI^{ORDER_OID}^ISO", f"R5001^SIL^{ORDER_OID}.1^ISO"
+    report = base64.b64encode(pdf("Compte rendu d'examens biologiques (exemple)")).decode()
+    return _message(
+        _msh("ORU^R01^ORU_R01", control, at, app="SIL", version="2.5"),
+        pid(),
+        pv1(),
+        f"ORC|RE|{number}|{filler}",
+        f"OBR|1|{number}|{filler}|24326-1^Ionogramme^LN|||20261124083000|||||||||||||||{at}|||{status}",
+        f"OBX|1|NM|2951-2^Sodium^LN||139|mmol/L|136-145|N|||{status}|||20261124083000",
+        f"OBX|2|NM|2823-3^Potassium^LN||{potassium}|mmol/L|3.5-5.1|N|||{status}|||20261124083000",
+        f"OBX|3|ED|11502-2^CR d'examens biologiques^LN||^APPLICATION^PDF^Base64^{report}||||||{status}",
+    )
+
+
+def _appointment(control: str, at: str) -> bytes:
+    """The follow-up, in a week."""
+    return _message(
+        _msh("SIU^S12^SIU_S12", control, at, app="AGENDA", version="2.5"),
+        f"SCH|RDV81^AGENDA^{AGENDA_OID}^ISO|RDV81^AGENDA^{AGENDA_OID}^ISO||||CONTROLE^Consultation de contrôle|CONTROLE^Contrôle"
+        "|||20|min|^^^20261201093000^20261201095000|||||||||||||BOOKED",
+        pid(),
+        pv1("O", "CS^3^", "V777002"),
+        "RGS|1|A",
+        "AIP|1||810009999999^SOIGNANT^ALEX^^^^^^ASIP-SANTE-PS&1.2.250.1.71.4.2.1&ISO^D^^^IDNPS|||20261201093000|||20|min",
+    )
 
 
 def the_day() -> Iterator[Event]:
     """The messages, in order."""
     first, second, wrong = f"{DOCUMENT_OID}.1", f"{DOCUMENT_OID}.2", f"{DOCUMENT_OID}.3"
     chest = f"{DOCUMENT_OID}.100"
-    yield Event("07:58", "admission", _adt("A01", "DEMO0001", "20261124075800"))
-    yield Event("09:12", "lab report (PDF)", _lab_report("DEMO0002", "20261124091200"))
-    v1 = _cda(first, set_id=chest, version=1)
-    yield Event("10:40", "imaging report (CDA)", _mdm("T02", "DEMO0003", "20261124104000", first, v1, action="NW", status="F"))
-    v2 = _cda(second, set_id=chest, version=2, replaces=first)
+    consent = "ZFA|ACTIF|20260101|||||||INO|20261124075000|IC|20261124075000"
+    yield Event("06:40", "arrival at the emergency department", _emergency("DEMO0001", "20261124064000"))
+    yield Event("07:58", "admission, with consent", _adt("A01", "ADT_A01", "DEMO0002", "20261124075800", more=(consent,)))
+    yield Event("08:05", "both numbers are one patient", _merge("DEMO0003", "20261124080500"))
+    yield Event("08:20", "laboratory order", _order("DEMO0004", "20261124082000"))
+    yield Event("09:12", "results, with a PDF", _lab_results("DEMO0005", "20261124091200"))
+    yield Event("09:40", "a result corrected", _lab_results("DEMO0006", "20261124094000", potassium="4.4", status="C"))
+    v1 = cda(first, set_id=chest, version=1)
+    yield Event("10:40", "imaging report (CDA)", mdm("T02", "DEMO0007", "20261124104000", first, v1, action="NW", status="F"))
+    v2 = cda(second, set_id=chest, version=2, replaces=first)
     yield Event(
         "11:30",
         "the same, corrected",
-        _mdm("T10", "DEMO0004", "20261124113000", second, v2, action="RO", status="C", replaces=first),
+        mdm("T10", "DEMO0008", "20261124113000", second, v2, action="RO", status="C", replaces=first),
     )
-    yield Event("13:05", "transfer", _adt("A02", "DEMO0005", "20261124130500"))
-    stranger = _cda(wrong, set_id=f"{DOCUMENT_OID}.101", version=1, matricule=OTHER_INS)
+    yield Event("13:05", "transfer", _adt("A02", "ADT_A02", "DEMO0009", "20261124130500", place="USIC^2^B"))
+    stranger = cda(wrong, set_id=f"{DOCUMENT_OID}.101", version=1, matricule=OTHER_INS)
     yield Event(
-        "14:20", "report of another patient", _mdm("T02", "DEMO0006", "20261124142000", wrong, stranger, action="NW", status="F")
+        "14:20", "report of another patient", mdm("T02", "DEMO0010", "20261124142000", wrong, stranger, action="NW", status="F")
     )
-    yield Event(
-        "15:10",
-        "withdrawal of the imaging report",
-        _mdm("T04", "DEMO0007", "20261124151000", second, v2, action="CA", status="D"),
-    )
-    yield Event(
-        "15:11", "message repeated by its sender", _mdm("T04", "DEMO0007", "20261124151000", second, v2, action="CA", status="D")
-    )
-    yield Event("16:45", "discharge", _adt("A03", "DEMO0008", "20261124164500"))
+    withdrawn = mdm("T04", "DEMO0011", "20261124151000", second, v2, action="CA", status="D")
+    yield Event("15:10", "withdrawal of the imaging report", withdrawn)
+    yield Event("15:11", "message repeated by its sender", withdrawn)
+    yield Event("15:30", "appointment for the follow-up", _appointment("DEMO0012", "20261124153000"))
+    yield Event("16:45", "discharge", _adt("A03", "ADT_A03", "DEMO0013", "20261124164500", place="USIC^2^B"))
