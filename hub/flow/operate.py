@@ -7,14 +7,16 @@ from dataclasses import replace
 
 from hub.bell.port import Bell
 from hub.flow.graph import RECORD, Graph
-from hub.flow.ports import Registry, receipts_told
-from hub.flow.receipts import HUB, ReceiptDesk
-from hub.formats.er7 import read
+from hub.flow.ports import Registry, Structure, dmp_submission, receipts_told
+from hub.flow.receipts import DMP, HUB, ReceiptDesk
+from hub.formats.er7 import Message, read
 from hub.ledger import acts
 from hub.ledger.acts import NotFound, NotPossible, Receipt
 from hub.ledger.messages import body_of
+from hub.model.record_change import DocumentAction
 from hub.model.site import Site
 from hub.model.uids import uid_number, uid_text
+from hub.record.consents import dmp_refusal
 from hub.record.merging import root_of
 from hub.store import Store, Transaction
 
@@ -93,6 +95,9 @@ class Operations:
         known = {t.destination: t.mapping for t in targets if t.destination not in refused}
         if source == HUB:  # what the hub made goes where it went
             known = dict(tx.rows("SELECT destination, mapping FROM delivery WHERE message_id = ?", number))
+        if DMP in known and (reason := self._opposed(tx, structure, message, site, patient_id)):
+            refused[DMP] = reason
+            del known[DMP]
         for name in only:
             if name in refused:
                 raise NotPossible(f"a rule forbids this delivery ({refused[name]})")
@@ -113,6 +118,14 @@ class Operations:
             blocked=self._graph.blocked,
         )
         return made, chosen
+
+    @staticmethod
+    def _opposed(tx: Transaction, structure: Structure | None, message: Message, site: Site, patient_id: int | None) -> str:
+        """Why the DMP must not be fed with this message now; a deletion may always leave."""
+        submission = dmp_submission(structure, message, site)
+        if patient_id is None or submission is None or submission.action is DocumentAction.DELETE:
+            return ""
+        return dmp_refusal(tx, [patient_id]).get(patient_id, "")
 
     @staticmethod
     def _lane_tail(tx: Transaction, number: int) -> str:

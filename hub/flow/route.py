@@ -18,7 +18,7 @@ from hub.bell.port import Bell
 from hub.flow.file_plans import Filed, Grant, Plan, file_plans
 from hub.flow.graph import RECORD, Graph
 from hub.flow.membership import Membership, bell_of
-from hub.flow.ports import Registry, Structure, receipts_told
+from hub.flow.ports import Registry, Structure, dmp_submission, receipts_told
 from hub.flow.receipts import DMP, ReceiptDesk
 from hub.flow.recent import Recent
 from hub.formats.er7 import Message, read
@@ -302,8 +302,15 @@ class Router:
             follows,
             self._desk.creator(message, row.source) if refused or DMP in asked else None,
             tuple(told),
-            withdraws=_deletes(change),
+            withdraws=DMP in asked and self._withdraws(structure, message, site, change),
         )
+
+    def _withdraws(self, structure: Structure | None, message: Message, site: Site, change: RecordChange | None) -> bool:
+        """Whether the message deletes its document, as its change says, or the message itself when it has none."""
+        if change is not None and change.documents:
+            return change.documents[0].action is DocumentAction.DELETE
+        submission = dmp_submission(structure, message, site)
+        return submission is not None and submission.action is DocumentAction.DELETE
 
     @property
     def _desk(self) -> ReceiptDesk:
@@ -316,10 +323,6 @@ class Router:
         except Exception as error:
             log.event("route.translate_failed", level="error", message_id=number, error=type(error).__name__)
             return None
-
-
-def _deletes(change: RecordChange | None) -> bool:
-    return change is not None and bool(change.documents) and change.documents[0].action is DocumentAction.DELETE
 
 
 def _alone_where_it_acts(plans: Sequence[Plan]) -> Iterator[Sequence[Plan]]:
