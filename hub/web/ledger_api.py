@@ -14,11 +14,11 @@ from starlette.responses import Response
 from hub.ledger import queries
 from hub.ledger.acts import Receipt
 from hub.ledger.messages import body_of
-from hub.model.ports import Origin
 from hub.model.states import DeliveryState, MessageState
 from hub.model.uids import uid_number, uid_text
 from hub.store.port import Transaction
-from hub.web.access import audit_entry, needs, peer_of, services_of, trail_of
+from hub.web import hl7_in
+from hub.web.access import audit_entry, needs, services_of, trail_of
 from hub.web.bodies import limited_body
 from hub.web.problems import Problem, json_response
 from hub.web.tokens import Principal, Role
@@ -32,7 +32,6 @@ MessageId = Annotated[str, Path(alias="id", description="Message id (UUID)")]
 DeliveryId = Annotated[str, Path(alias="id", description="Delivery id (UUID)")]
 
 RECEIPT_KINDS = ("ACK", "DMP", "DSN", "MDN")
-_ACK_STATUS = {b"AA": 200, b"CA": 200, b"AE": 422, b"CE": 422, b"AR": 503, b"CR": 503}
 
 
 @router.get("/messages", summary="Find messages, newest first")
@@ -203,29 +202,15 @@ async def list_lanes(
 @router.post(
     "/hl7",
     tags=["messages in"],
-    summary="Hand in one HL7 v2 message (ER7), get its acknowledgement",
+    summary="Hand in HL7 v2 (a message in ER7 or XML, or a batch), get its acknowledgement",
     responses={
-        200: {"content": {"application/hl7-v2": {}}, "description": "AA"},
+        200: {"content": {"application/hl7-v2": {}, "application/hl7-v2+xml": {}}, "description": "AA; of a batch: all AA"},
         422: {"description": "AE"},
         503: {"description": "AR"},
     },
 )
 async def take_hl7(request: Request, caller: System) -> Response:
-    services = services_of(request)
-    body = await limited_body(request, services.max_body_bytes)
-    if not body:
-        raise Problem(400, "EmptyBody", "The request body is the message: ER7, without MLLP framing.")
-    answer = await services.submit_hl7(body, Origin(caller.name, f"http/{caller.name}", peer_of(request)))
-    if answer.lost is not None and await request.is_disconnected():
-        answer.lost()
-    headers = {"Cache-Control": "no-store", **({"Retry-After": "5"} if ack_status(answer.body) == 503 else {})}
-    return Response(answer.body, ack_status(answer.body), media_type="application/hl7-v2", headers=headers)
-
-
-def ack_status(acknowledgement: bytes) -> int:
-    """200, 422 or 503 for AA, AE or AR (CA, CE, CR); 200 when no acknowledgement is owed."""
-    _, found_msa, rest = acknowledgement.partition(b"\rMSA|")
-    return _ACK_STATUS.get(rest[:2], 503) if found_msa else 200 if not acknowledgement else 503
+    return await hl7_in.answered(request, caller)
 
 
 # ---- what the routes share -----------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from hub.model.ports import Answer
-from hub.web.ledger_api import ack_status
+from hub.web.hl7_in import ack_status
 
 MESSAGE_KEYS = {"id", "source", "control_id", "type", "state", "received_at", "size", "sha256", "ack", "deliveries"}
 DELIVERY_KEYS = {"id", "destination", "state", "attempts", "last_error", "external_ref", "receipts"}
