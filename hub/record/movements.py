@@ -38,8 +38,9 @@ _BEFORE = "SELECT 1 FROM provenance WHERE resource_id = ? AND mapping = 'adt@1'"
 
 def _rows(tx: Transaction, encounters: Sequence[int]) -> dict[int, list[Row]]:
     found: dict[int, list[Row]] = {number: [] for number in encounters}
-    for row in tx.rows_in(_READ, encounters):
-        found[row[0]].append(Row(*row[1:11], facts=orjson.loads(row[11])))
+    for number, key, action, event, original, start, historic, nature, at, message, path, facts in tx.rows_in(_READ, encounters):
+        row = Row(key, action, event, original, start, historic, nature, at, message, path, orjson.loads(facts))
+        found[number].append(row)
     return found
 
 

@@ -47,8 +47,10 @@ COMPUTED = frozenset(
     }
 )
 
-_OF_THE_STAY = COMPUTED - {*OF_THE_MOVEMENT, "identifier"}
-_RANK = {MovementAction.INSERT: 0, MovementAction.UPDATE: 1, MovementAction.CANCEL: 2}
+_OF_THE_STAY = COMPUTED - {*OF_THE_MOVEMENT, "identifier", "period"}
+_NOT_YET = PLANNED | PENDING
+_RANK = {"INSERT": 0, "UPDATE": 1, "CANCEL": 2}
+_CANCEL, _INSERT = MovementAction.CANCEL.value, MovementAction.INSERT.value
 _ORDER = {event: rank for rank, event in enumerate(ORDER)}
 
 
@@ -71,7 +73,7 @@ class Row:
     @property
     def order(self) -> tuple[int, int, int]:
         """Rows in the order in which their messages were made; of one instant a cancellation comes last."""
-        return self.event_time, _RANK[MovementAction(self.action)] if self.event_time else 0, self.message_id
+        return self.event_time, _RANK[self.action] if self.event_time else 0, self.message_id
 
 
 @dataclass(slots=True)
@@ -94,13 +96,13 @@ class Movement:
         """The next row, in order."""
         self.rows.append(row)
         self.said_at = row.event_time
-        if row.action == MovementAction.CANCEL:
+        if row.action == _CANCEL:
             self.is_live = False
             self.event = self.event or row.original_event
             self.start = self.start or row.start
             return
-        said = {name: value for name, value in row.facts.items() if name in OF_THE_MOVEMENT or name[0] == "_"}
-        if row.action == MovementAction.INSERT:
+        said = row.facts
+        if row.action == _INSERT:
             self.event, self.facts, self.inserted_at = row.event, said, row.event_time
         else:
             self.event = row.original_event or self.event
@@ -128,7 +130,7 @@ class Stay:
 
 def movements_of(rows: Sequence[Row]) -> Stay:
     """The movements that rows make."""
-    ordered = sorted(rows, key=lambda row: row.order)
+    ordered = sorted(rows, key=_order)
     canonical = _aliases(ordered)
     stay = Stay({}, [], [])
     for row in ordered:
@@ -137,7 +139,7 @@ def movements_of(rows: Sequence[Row]) -> Stay:
         elif row.key.startswith(NAMELESS_CANCEL):
             stay.cancellations.append(row)
         else:
-            key = canonical.get(row.key, row.key)
+            key = canonical.get(row.key, row.key) if canonical else row.key
             found = stay.movements.get(key)
             if found is None:
                 found = stay.movements[key] = Movement(key)
@@ -178,28 +180,37 @@ def _cancel(stay: Stay, row: Row) -> bool:
 
 def encounter_of(stay: Stay) -> Json:
     """The elements of the Encounter that the movements say (`COMPUTED`), without those that nobody said."""
-    live = sorted((one for one in stay.movements.values() if one.is_live), key=_sequence)
-    happened = [one for one in live if one.event not in PLANNED and one.event not in PENDING]
-    planned = [one for one in live if one.event in PLANNED]
+    live = [one for one in stay.movements.values() if one.is_live]
+    if len(live) > 1:
+        live.sort(key=_sequence)
+    happened = [one for one in live if one.event not in _NOT_YET]
+    planned = [one for one in live if one.event in PLANNED] if len(happened) < len(live) else []
     timeline = happened or planned
-    _correct(timeline, stay.corrections)
-    body = _of_the_stay(stay)
-    period = body.pop("period", {})
-    statuses = _statuses(stay, timeline, period)
-    body["period"] = _period(stay, timeline, statuses[-1][0], period)
-    body["status"] = statuses[-1][0]
+    if stay.corrections:
+        _correct(timeline, stay.corrections)
+    body, said = _of_the_stay(stay)
+    statuses = _statuses(stay, timeline, said)
+    status = body["status"] = statuses[-1][0]
+    period = _period(stay, timeline, status, said)
+    if period:
+        body["period"] = period
+    end = period.get("end", "")
     if happened and planned:
-        statuses = [("planned", ""), *statuses]
-    end = body["period"].get("end", "")
-    body["statusHistory"] = _history("status", statuses, end)
+        statuses.insert(0, ("planned", ""))
+    if len(statuses) > 1:
+        body["statusHistory"] = _history("status", statuses, end)
     _put_classes(body, timeline, end)
-    _put_places(body, timeline, live, statuses[-1][0], end)
+    _put_places(body, timeline, live, status, end)
     _put_doctors(body, timeline, end)
     for name in ("serviceType", "serviceProvider"):
-        body[name] = next((one.facts[name] for one in reversed(timeline) if name in one.facts), None)
+        for one in reversed(timeline):
+            if name in one.facts:
+                if one.facts[name]:
+                    body[name] = one.facts[name]
+                break
     if not timeline:
-        body.update(_last_seen(stay))
-    return merged({}, {name: value for name, value in body.items() if value not in ([], {}, None)})
+        body.update({name: value for name, value in _last_seen(stay).items() if value})
+    return body
 
 
 def _sequence(one: Movement) -> tuple[str, int, int, str]:
@@ -215,20 +226,39 @@ def _correct(timeline: Sequence[Movement], corrections: Sequence[Row]) -> None:
             current.facts = {**current.facts, **{name: row.facts[name] for name in OF_THE_MOVEMENT if name in row.facts}}
 
 
-def _of_the_stay(stay: Stay) -> Json:
-    """What live rows say of the whole stay, the latest message last; numbers of the stay are kept from cancelled rows too."""
-    spoken = [row for one in stay.movements.values() if one.is_live for row in one.rows if row.action != MovementAction.CANCEL]
+def _of_the_stay(stay: Stay) -> tuple[Json, Json]:
+    """What live rows say of the whole stay, the latest message last; and its period as PV1-44 and PV1-45 say it.
+
+    Numbers of the stay are kept from cancelled rows too.
+    """
+    spoken = [row for one in stay.movements.values() if one.is_live for row in one.rows if row.action != _CANCEL]
     spoken += stay.corrections
+    spoken.sort(key=_order)
     said: Json = {}
-    for row in sorted(spoken, key=lambda row: row.order):
-        said = merged(said, {name: value for name, value in row.facts.items() if name in _OF_THE_STAY})
-    every = [row for one in stay.movements.values() for row in one.rows] + stay.corrections + stay.cancellations
-    numbers: dict[str, Json] = {}
-    for row in sorted(every, key=lambda row: row.order):
-        for identifier in row.facts.get("identifier", ()):
-            numbers[identifier["type"]["coding"][0]["code"]] = identifier
-    said["identifier"] = [numbers[kind] for kind in sorted(numbers, reverse=True)]  # VN before AN
-    return said
+    period: Json = {}
+    for row in spoken:
+        for name in row.facts.keys() & _OF_THE_STAY:
+            said = merged(said, {name: row.facts[name]})
+        period.update(row.facts.get("period", ()))
+    every = [row for one in stay.movements.values() for row in one.rows]
+    if stay.corrections or stay.cancellations:
+        every += stay.corrections + stay.cancellations
+    lists = [row.facts["identifier"] for row in every if row.facts.get("identifier")]
+    if lists and all(one == lists[0] for one in lists[1:]):
+        said["identifier"] = lists[0]
+    elif lists:
+        every.sort(key=_order)
+        numbers = {_kind(one): one for row in every for one in row.facts.get("identifier", ())}
+        said["identifier"] = [numbers[kind] for kind in sorted(numbers, reverse=True)]  # VN before AN
+    return said, period
+
+
+def _order(row: Row) -> tuple[int, int, int]:
+    return row.order
+
+
+def _kind(identifier: Json) -> str:
+    return str(identifier["type"]["coding"][0]["code"])
 
 
 def _statuses(stay: Stay, timeline: Sequence[Movement], period: Json) -> list[tuple[str, str]]:
@@ -239,7 +269,7 @@ def _statuses(stay: Stay, timeline: Sequence[Movement], period: Json) -> list[tu
         if not found or found[-1][0] != status:
             found.append((status, one.start))
     has_discharge = any(one.event == "A03" for one in stay.movements.values())
-    if "end" in period and period["end"] and not has_discharge and (not found or found[-1][0] not in ("planned", "finished")):
+    if period.get("end") and not has_discharge and (not found or found[-1][0] not in ("planned", "finished")):
         found.append(("finished", period["end"]))
     if not found:
         dead = [one for one in stay.movements.values() if one.event]
@@ -272,9 +302,7 @@ def _period(stay: Stay, timeline: Sequence[Movement], status: str, said: Json) -
 
 
 def _history(name: str, spans: Sequence[tuple[object, str]], end: str) -> list[Json]:
-    """Stretches one after the other, when there is more than one."""
-    if len(spans) < 2:
-        return []
+    """Stretches one after the other."""
     ends = [begin for _, begin in spans[1:]] + [end]
     return [{name: value, "period": _span(start, until)} for (value, start), until in zip(spans, ends, strict=True)]
 
@@ -300,7 +328,8 @@ def _put_classes(body: Json, timeline: Sequence[Movement], end: str) -> None:
     spans = [(value, start) for value, start, _ in _stretches(timeline, "class")]
     if spans:
         body["class"] = spans[-1][0]
-        body["classHistory"] = _history("class", spans, end)
+        if len(spans) > 1:
+            body["classHistory"] = _history("class", spans, end)
 
 
 def _put_places(body: Json, timeline: Sequence[Movement], live: Sequence[Movement], status: str, end: str) -> None:
@@ -320,7 +349,8 @@ def _put_places(body: Json, timeline: Sequence[Movement], live: Sequence[Movemen
         for one in live:
             if one.event == "A15" and PENDING_LOCATION in one.facts and one.said_at > transferred_at:
                 places.append({**one.facts[PENDING_LOCATION], "status": "planned", "period": _span(one.start, "")})
-    body["location"] = places
+    if places:
+        body["location"] = places
 
 
 def _put_doctors(body: Json, timeline: Sequence[Movement], end: str) -> None:
@@ -329,13 +359,14 @@ def _put_doctors(body: Json, timeline: Sequence[Movement], end: str) -> None:
     for value, start, until in _stretches(timeline, "participant"):
         span = _span(start, until or end)
         found += [{**doctor, **({"period": span} if span else {})} for doctor in value]
-    body["participant"] = found
+    if found:
+        body["participant"] = found
 
 
 def _last_seen(stay: Stay) -> Json:
     """When no movement is left: what the last message said of class, place and doctor."""
     rows = [row for one in stay.movements.values() for row in one.rows] + stay.corrections + stay.cancellations
     said: Json = {}
-    for row in sorted(rows, key=lambda row: row.order):
+    for row in sorted(rows, key=_order):
         said.update({name: row.facts[name] for name in OF_THE_MOVEMENT if name in row.facts})
     return said

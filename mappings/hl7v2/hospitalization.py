@@ -88,10 +88,9 @@ def _from_pv1(body: Json, stay: Json, pv1: Line, site: Site) -> None:
     """PV1-4 kind of admission, PV1-5 number of the pre-admission, PV1-37 where the patient went."""
     if kind := pv1.text(4):
         body["priority"] = {"coding": [{"system": f"{_TABLE}0007", "code": kind}]}
-    before = pv1.one(5)
-    if before.text():
+    if pv1.raw(5) and (before := pv1.one(5)).text():
         stay["preAdmissionIdentifier"] = {"system": cx_system(before, site), "value": before.text()}
-    if went := _structure(pv1.one(37)):
+    if pv1.raw(37) and (went := _structure(pv1.one(37))):
         stay["destination"] = went
 
 

@@ -14,7 +14,7 @@ from hub.formats.er7 import Message, Segment, Separators, unescape
 from hub.formats.er7.charset import NUL, SUBSTITUTE, decode
 
 
-class _Manner:
+class Manner:
     """How the values of a line are read: its separators as text, and whether values are taken as they are.
 
     Not `is_plain`: bytes that are not of the declared charset, or separators that are letters or digits.
@@ -39,12 +39,12 @@ class _Manner:
 
 
 @lru_cache(maxsize=64)
-def _manner(separators: Separators, codec: str, is_plain: bool) -> _Manner:
-    return _Manner(separators, codec, is_plain=is_plain)
+def _manner(separators: Separators, codec: str, is_plain: bool) -> Manner:
+    return Manner(separators, codec, is_plain=is_plain)
 
 
 @lru_cache(maxsize=64)
-def _inside(manner: _Manner) -> _Manner:
+def _inside(manner: Manner) -> Manner:
     inner = copy(manner)
     inner.component, inner.subcomponent = manner.subcomponent, ""
     return inner
@@ -53,11 +53,16 @@ def _inside(manner: _Manner) -> _Manner:
 class Composite:
     """One repetition of a field: components and subcomponents count from 1, what is absent is empty."""
 
-    __slots__ = ("_manner", "_parts")
+    __slots__ = ("_manner", "_parts", "raw")
 
-    def __init__(self, manner: _Manner, value: str) -> None:
-        self._manner = manner
+    def __init__(self, manner: Manner, value: str) -> None:
+        self._manner, self.raw = manner, value
         self._parts = value.split(manner.component) if manner.component and manner.component in value else (value,)
+
+    @property
+    def written(self) -> tuple[str, Manner]:
+        """What stands there and how it is read: two that are equal say the same, so what is made of them can be remembered."""
+        return self.raw, self._manner
 
     def text(self, component: int = 1, subcomponent: int = 1) -> str:
         """Decoded, unescaped, stripped; empty for null."""
@@ -139,10 +144,23 @@ class Line:
         return self.raw(field).strip() == '""'
 
 
+_NAMES = ""  # under which a message's views hold the names of its segments
+
+
+def has(message: Message, name: str) -> bool:
+    """Whether there is a segment of that name; the names are gathered once a message."""
+    names = message.views.get(_NAMES)
+    if names is None:
+        names = message.views[_NAMES] = frozenset(segment.name for segment in message.segments())
+    return name in cast("frozenset[str]", names)
+
+
 def line(message: Message, name: str) -> Line | None:
     """The first segment of that name, cut once a message; None when there is none."""
     made = message.views.get(name)
     if made is None:
+        if not has(message, name):
+            return None
         segment = message.first(name)
         if segment is None:
             return None
@@ -152,4 +170,4 @@ def line(message: Message, name: str) -> Line | None:
 
 def lines(message: Message, name: str) -> list[Line]:
     """All segments of that name."""
-    return [Line(segment, message) for segment in message.segments(name)]
+    return [Line(segment, message) for segment in message.segments(name)] if has(message, name) else []

@@ -7,6 +7,7 @@ from hub.formats.ts import Ts, parse_ts
 from hub.model.refusals import Finding
 from hub.model.site import Site
 
+_TIME = "@time"  # under which a message's views hold its time
 _SENTENCES = {
     "TS_INVALID": "not a time stamp; read as empty",
     "TS_AMBIGUOUS": "an hour that the autumn change doubles; read as the first one",
@@ -15,9 +16,15 @@ _SENTENCES = {
 
 
 def message_time(message: Message, site: Site) -> Ts:
-    """MSH-7, else EVN-2."""
+    """MSH-7, else EVN-2; read once a message."""
+    known = message.views.get(_TIME)
+    if isinstance(known, Ts):
+        return known
     made = parse_ts(message.text("MSH", 7), site.timezone)
-    return made if made.instant is not None else parse_ts(message.text("EVN", 2), site.timezone)
+    if made.instant is None:
+        made = parse_ts(message.text("EVN", 2), site.timezone)
+    message.views[_TIME] = made
+    return made
 
 
 def event_time(message: Message, site: Site) -> int:

@@ -5,6 +5,7 @@ Standard: IHE PAM France 2.11.2, PV1 and ZBE; FR Core fr-core-encounter.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from hub.formats.er7 import Message
@@ -14,7 +15,7 @@ from hub.model.record_change import ResourceChange
 from hub.model.refusals import Finding
 from hub.model.site import Site
 from mappings.hl7v2.cx import cx_system
-from mappings.hl7v2.line import Composite, Line, line
+from mappings.hl7v2.line import Composite, Line, Manner, line
 from mappings.hl7v2.message_times import event_time, ts_finding
 from mappings.hl7v2.xcn import practitioner_reference
 
@@ -149,6 +150,12 @@ def place_of(pl: Composite, site: Site) -> Json | None:
 
 def unit_of(xon: Composite, site: Site) -> Json:
     """A UF (ZBE-7, ZBE-8) as a CodeableConcept; empty when it names none."""
+    return dict(_unit(*xon.written, site)) if xon.raw else {}
+
+
+@lru_cache(maxsize=2048)  # a hospital's units, named in each message
+def _unit(raw: str, manner: Manner, site: Site) -> Json:
+    xon = Composite(manner, raw)
     label, code = xon.text(1), xon.text(10)
     unit: Json = {}
     if code:

@@ -8,6 +8,7 @@ Standard: IHE PAM France 2.11.2, ITI-31 and ZBE; HL7 v2.5.1 chapter 3.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hub.formats.er7 import Message
@@ -27,7 +28,8 @@ EVENTS = frozenset(
 )
 NATURES = frozenset({"S", "H", "M", "L", "D", "SM", "SH", "MH", "LD", "HMS", "C"})
 
-_ACTIONS = frozenset(MovementAction)
+_MEDICAL_UNIT, _CARE_UNIT = ours("medical-unit"), ours("care-unit")
+_ACTIONS = frozenset(one.value for one in MovementAction)
 _UNDONE_BY_CLASS = {"A06": "A07", "A07": "A06"}
 # Where an event's own time stands when ZBE-2 and EVN-6 do not tell it.
 _OWN_TIME = {"A01": ("PV1", 44), "A04": ("PV1", 44), "A03": ("PV1", 45), "A05": ("PV2", 8), "A14": ("PV2", 8), "A16": ("PV2", 9)}
@@ -143,20 +145,24 @@ def _original_event(event: str, action: MovementAction, zbe: Zbe | None) -> str:
 
 def _start(message: Message, site: Site, event: str, zbe: Zbe | None) -> Ts:
     """When the movement begins: ZBE-2, else EVN-6, the event's own field, EVN-3 (planned), EVN-2, MSH-7."""
-    planned = event in ("A05", "A14", "A15", "A16")
-    segment, field = _OWN_TIME.get(event, ("", 0))
-    texts = (
-        zbe.line.text(2) if zbe is not None else "",
-        "" if planned else message.text("EVN", 6),
-        message.text(segment, field) if segment else "",
-        message.text("EVN", 3) if planned else "",
-    )
-    for text in texts:
+    for text in _times(message, event, zbe):
         said = parse_ts(text, site.timezone) if text else EMPTY
         if said.instant is not None:
             return said
-    recorded = parse_ts(message.text("EVN", 2), site.timezone)
-    return recorded if recorded.instant is not None else message_time(message, site)
+    return message_time(message, site)
+
+
+def _times(message: Message, event: str, zbe: Zbe | None) -> Iterator[str]:
+    planned = event in ("A05", "A14", "A15", "A16")
+    if zbe is not None:
+        yield zbe.line.text(2)
+    if not planned:
+        yield message.text("EVN", 6)
+    if event in _OWN_TIME:
+        yield message.text(*_OWN_TIME[event])
+    if planned:
+        yield message.text("EVN", 3)
+    yield message.text("EVN", 2)
 
 
 def _nameless(message: Message, site: Site, event: str, action: MovementAction, start: Ts) -> str:
@@ -176,6 +182,8 @@ def _facts(message: Message, site: Site, stay: ResourceChange, event: str, zbe: 
         return facts
     period: Json = {}
     for name, field in (("start", 44), ("end", 45)):
+        if not pv1.raw(field):
+            continue
         if pv1.is_null(field):
             period[name] = None
         elif text := parse_ts(pv1.text(field), site.timezone).fhir_datetime():
@@ -184,7 +192,7 @@ def _facts(message: Message, site: Site, stay: ResourceChange, event: str, zbe: 
         facts["period"] = period
     if zbe is not None:
         _put_units(facts, zbe, site)
-    if prior := place_of(pv1.one(6), site):
+    if pv1.raw(6) and (prior := place_of(pv1.one(6), site)):
         facts["_priorLocation"] = prior
     if event == "A15" and (pending := place_of(pv1.one(42), site) or place_of(pv1.one(3), site)):
         facts["_pendingLocation"] = pending
@@ -195,7 +203,7 @@ def _facts(message: Message, site: Site, stay: ResourceChange, event: str, zbe: 
 
 def _put_units(facts: Json, zbe: Zbe, site: Site) -> None:
     """ZBE-7 and ZBE-8 at the place; without a place (PV1-3) the unit that cares is one."""
-    units = [(ours("medical-unit"), unit_of(zbe.one(7), site)), (ours("care-unit"), unit_of(zbe.one(8), site))]
+    units = [(_MEDICAL_UNIT, unit_of(zbe.one(7), site)), (_CARE_UNIT, unit_of(zbe.one(8), site))]
     extensions: list[Json] = [{"url": url, "valueCodeableConcept": unit} for url, unit in units if unit]
     if not extensions or facts.get("location", ()) is None:
         return

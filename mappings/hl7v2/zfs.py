@@ -23,12 +23,13 @@ _DEFAULTS = {"status": "active"}
 
 def zfs_legal_modes(message: Message, site: Site) -> tuple[ResourceChange, ...]:
     """A Consent for each ZFS that has a number."""
-    made = event_time(message, site)
+    every = lines(message, "ZFS")
+    made = event_time(message, site) if every else 0
     return tuple(
         ResourceChange(
             "Consent", f"{ei_system(zfs.one(2), site)}|{zfs.text(2)}|legal-mode", _body(zfs, site), _path(n), made, _DEFAULTS
         )
-        for n, zfs in enumerate(lines(message, "ZFS"), 1)
+        for n, zfs in enumerate(every, 1)
         if zfs.text(2)
     )
 
