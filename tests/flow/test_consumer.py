@@ -227,7 +227,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("store_of", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("store_of", ["sqlite", "postgres"], indirect=True)
 def test_answers(running):
     """Each case for a patient of its own, in one hub."""
 
