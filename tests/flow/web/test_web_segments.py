@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -96,10 +97,39 @@ def test_what_is_no_hl7_is_none_and_a_wrong_charset_harms_nothing():
     assert view(b"\xef\xbb\xbf" + HEADER, "utf-8", revealed=False) is not None
 
 
-def test_every_segment_of_this_release_has_names_in_both_languages():
-    for segment in ("NTE", "EVN", "PID", "PD1", "PV1", "PV2", "ORC", "OBR", "OBX", "TXA", "PRT", "ZBE", "ZFA", "MSA", "ERR"):
+CATALOGUE = """
+MSH SFT UAC EVN PID PD1 NK1 PV1 PV2 ROL DB1 AL1 DG1 PR1 GT1 IN1 ACC MRG ZBE ZFA ZFP ZFV ZFM ZFD ZFS ORC OBR OBX NTE TQ1 TQ2
+PRT TXA SPM SAC IPC SCH RGS AIS AIG AIL AIP MSA ERR FHS BHS BTS FTS
+"""
+
+
+def test_every_segment_of_the_catalogue_has_names_in_both_languages():
+    for segment in CATALOGUE.split():
         names = field_names(segment)
         assert names and all(french and english for french, english in names.values()), segment
+
+
+@pytest.mark.parametrize(
+    ("line", "hidden"),
+    [
+        ("ZFP|1|SECRET", ["SECRET"]),
+        ("ZFD|31^13^1993|40|Y|N|INSI|20261124|CN", ["1993", "20261124"]),
+        ("ZFV||||||SECRET^^SECRET^^^^ORI|SECRET^^^CHU^AN", ["SECRET"]),
+        ("ZFS|1|SECRET^CHU|20261124|||SECRET^SECRET||SECRET", ["SECRET", "20261124"]),
+        ("MRG|SECRET^^^CHU^PI||SECRET^^^CHU^AN||||SECRET^SECRET^^^^^L", ["SECRET"]),
+        ("DG1|1||SECRET^SECRET^CIM10|SECRET", ["SECRET"]),
+        ("AL1|1|DA|SECRET^SECRET||SECRET", ["SECRET"]),
+        ("AIP|1|A|SECRET^SECRET^SECRET", ["SECRET"]),
+        ("SCH|SECRET|SECRET||||SECRET|SECRET||||||SECRET^SECRET|SECRET", ["SECRET"]),
+        ("SPM|1|SECRET||BLD^sang||||||||||SECRET|||20261124", ["SECRET", "20261124"]),
+        ("IPC|SECRET^^1.2^ISO||SECRET", ["SECRET"]),
+    ],
+    ids=lambda value: value[:3] if isinstance(value, str) else None,
+)
+def test_who_and_what_in_the_segments_of_the_catalogue_stay_hidden(line, hidden):
+    text = _text(HEADER + line.encode() + b"\r")
+    assert not any(value in text for value in hidden)
+    assert MASK in text
 
 
 _CHARACTERS = st.sampled_from(list("|^~\\&#ABZ09é\r\n\u02dc \x00\ue000\ue001")) | st.characters(codec="utf-8")
