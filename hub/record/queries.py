@@ -154,7 +154,7 @@ def _page(
         rows = tx.rows(
             f"SELECT {COLUMNS} FROM token_index d CROSS JOIN resource r"  # noqa: S608 - our names
             f" WHERE d.param = ? AND d.value = ? AND r.id = d.resource_id AND r.type = ?"
-            f" AND {where} {place} ORDER BY d.system DESC, d.resource_id DESC LIMIT ?",
+            f" AND {where.replace('r.sort_date', 'd.system')} {place} ORDER BY d.system DESC, d.resource_id DESC LIMIT ?",
             lead.param,
             lead.value,
             kind,

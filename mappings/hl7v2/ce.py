@@ -51,12 +51,9 @@ def concept(ce: Composite) -> dict[str, Any] | None:
 
 def full_concept(ce: Composite) -> dict[str, Any] | None:
     """A CE or CWE with both its codings (components 1-3 and 4-6), and CWE-9 as text; None when empty."""
-    codings = [
-        coding(ce.text(first), ce.text(first + 1), code_system(ce.text(first), ce.text(first + 2)))
-        for first in (1, 4)
-        if ce.text(first)
-    ]
-    text = ce.text(9) or ce.text(2) or ce.text(5)
+    parts = [" ".join(ce.text(n).split()) for n in range(1, 10)]  # a FHIR code holds single blanks only
+    codings = [coding(parts[n], parts[n + 1], code_system(parts[n], parts[n + 2])) for n in (0, 3) if parts[n]]
+    text = parts[8] or parts[1] or parts[4]
     result: dict[str, Any] = {}
     if codings:
         result["coding"] = codings

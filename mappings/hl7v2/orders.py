@@ -141,8 +141,9 @@ class Orders(AsksForNothing):
             extra["replaces"] = [(parent or replaced).reference("ServiceRequest")]  # type: ignore[union-attr]
         elif parent is not None:
             extra["basedOn"] = [parent.reference("ServiceRequest")]
-        yield from specimens
-        yield from supporting
+        if message.peek("PID") is not None:
+            yield from specimens
+            yield from supporting
         request = service_request(group, number, site, self._control, made_at, extra=extra)
         yield replace(request, adds={"supportingInfo": [_reference(one) for one in supporting]}) if supporting else request
 
