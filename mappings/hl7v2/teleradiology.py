@@ -29,7 +29,7 @@ from mappings.hl7v2.ce import coding, full_concept
 from mappings.hl7v2.cx import cx_system
 from mappings.hl7v2.line import line
 from mappings.hl7v2.message_times import event_time
-from mappings.hl7v2.obx_observation import Context, observation
+from mappings.hl7v2.obx_observation import Context, numbered_once, observation
 from mappings.hl7v2.obx_value import clean, number, obx_text, obx_value
 from mappings.hl7v2.orc import OrderControl, service_request
 from mappings.hl7v2.order_groups import OrderGroup, Part, judge_one_patient, order_groups
@@ -133,7 +133,7 @@ class Teleradiology(AsksForNothing):
         if group is None or group.orc is None or request is None:
             return
         event = TaskEvent(group.orc.fields.text(1).upper())
-        observations = list(_measured(group, request, message, site, self._units))
+        observations = numbered_once(list(_measured(group, request, message, site, self._units)), {})
         observations += _grouped(group, request, message, site, self._units)
         yield from observations
         yield self._request(group, request, event, observations, message=message, site=site)
