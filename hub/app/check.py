@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from adapters.mllp.tls import TlsClientOptions, TlsServerOptions, client_context, server_context
+from hub.app.check_files import file_mistakes
 from hub.app.config import API, Installation, absolute
 from hub.app.mapping_worker import ENTRY_POINTS
 from hub.app.mapping_worker import registry as build_registry
 from hub.app.sections import WebSection
 from hub.app.terminal import counted, print_json, printable, tell_mistakes
+from hub.app.way_dmp import make_dmp
 from hub.app.ways import DestinationSection, MllpDestinationSection, MllpSourceSection, SourceSection
-from hub.flow.graph import RECORD, REQUESTED, Route
+from hub.flow.graph import RECORD, REQUESTED, Graph, Route
 from hub.model.refusals import Misconfigured
 from mappings.registry import Registry
 
@@ -24,7 +26,7 @@ _REQUESTED = ("dmp", "mssante:<address>")
 
 def print_graph(installation: Installation, *, as_json: bool) -> int:
     """Print sources, routes and destinations; 2 and every mistake when something named does not load."""
-    mistakes = tls_mistakes(installation)
+    mistakes = [*tls_mistakes(installation), *file_mistakes(installation)]
     registry: Registry | None = None
     try:
         registry = load_mappings(installation)
@@ -125,6 +127,15 @@ def tls_mistakes(installation: Installation) -> list[Misconfigured]:
     return mistakes
 
 
+def dmp_mistakes(installation: Installation) -> list[Misconfigured]:
+    """TLS files of `[dmp]` that do not load."""
+    try:
+        make_dmp(installation)
+    except Misconfigured as refused:
+        return [Misconfigured(str(installation.file), f"dmp.{refused.key}", f"{refused.reason}: {refused.file}")]
+    return []
+
+
 # ---- the graph -------------------------------------------------------------------------------------------------------
 
 
@@ -174,7 +185,8 @@ def described(installation: Installation, registry: Registry) -> Json:
     ]
     if REQUESTED in named:
         destinations += [
-            {"name": name, "kind": REQUESTED, "connect": None, "tls": None, "waits": graph.blocked(name)} for name in _REQUESTED
+            {"name": name, "kind": REQUESTED, "connect": _address(graph, name), "tls": None, "waits": graph.blocked(name)}
+            for name in _REQUESTED
         ]
     folder = absolute(installation, configuration.mappings.folder)
     return {
@@ -194,6 +206,12 @@ def described(installation: Installation, registry: Registry) -> Json:
         },
         "remarks": _remarks(installation, named),
     }
+
+
+def _address(graph: Graph, name: str) -> str | None:
+    """Where a requested destination is; None where it is not configured."""
+    spec = graph.destinations.get(name)
+    return spec.connect if spec is not None else None
 
 
 def _routes(installation: Installation, source: str) -> list[Json]:

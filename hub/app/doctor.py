@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from hub.app import doctor_cluster, doctor_machine, doctor_network, doctor_storage
+from hub.app import doctor_cluster, doctor_files, doctor_machine, doctor_network, doctor_storage
 from hub.app.config import Installation
 from hub.app.database import owner_of
 from hub.app.doctor_running import Running, running_here
@@ -32,6 +32,7 @@ CHECKS: tuple[Check, ...] = (
     doctor_network.listeners,
     doctor_network.readiness,
     doctor_network.destinations,
+    doctor_files.transports,
     doctor_network.certificates,
 )
 

@@ -26,10 +26,11 @@ _OWNER_FILE = "files-owner"  # in the data folder: whose claims are ours, as lon
 
 def folder_source(section: FolderSourceSection, installation: Installation, receive: Receive) -> FileSource:
     """A folder of this machine as a source."""
-    return _source(section, FolderInbox(folder_options(section, installation)), installation, receive)
+    options = folder_options(section, installation, owner=_owner(installation))
+    return _source(section, FolderInbox(options), installation, receive)
 
 
-def folder_options(section: FolderSourceSection, installation: Installation) -> FolderInboxOptions:
+def folder_options(section: FolderSourceSection, installation: Installation, *, owner: str) -> FolderInboxOptions:
     """The folders of a source, made absolute."""
     path = _absolute(installation, section.path)
     return FolderInboxOptions(
@@ -37,7 +38,7 @@ def folder_options(section: FolderSourceSection, installation: Installation) -> 
         done=None if section.done == DELETE else _absolute(installation, section.done) if section.done else path / "done",
         failed=_absolute(installation, section.failed) if section.failed else path / "failed",
         answers=_absolute(installation, section.answers) if section.answers else None,
-        owner=_owner(installation),
+        owner=owner,
     )
 
 
@@ -134,15 +135,24 @@ def sftp_login(section: SftpSourceSection | SftpDestinationSection, installation
 
 
 def _owner(installation: Installation) -> str:
-    """Letters that name this hub in what it claims, the same for all its processes and after a restart."""
+    """`owner_here`, made when there is none yet."""
+    owner = owner_here(installation)
+    if not owner:
+        owner = secrets.token_hex(5)
+        installation.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (installation.data_dir / _OWNER_FILE).write_text(owner, encoding="ascii")
+    return owner
+
+
+def owner_here(installation: Installation) -> str:
+    """Letters that name this hub in what it claims, the same for all its processes and after a restart; empty before the
+    first start.
+    """
     if installation.place.shared:
         whole = f"{installation.configuration.store.url} {installation.configuration.cluster.name}"
         return hashlib.sha256(whole.encode()).hexdigest()[:10]
     file = installation.data_dir / _OWNER_FILE
-    if not file.is_file():
-        installation.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file.write_text(secrets.token_hex(5), encoding="ascii")
-    return file.read_text(encoding="ascii").strip()
+    return file.read_text(encoding="ascii").strip() if file.is_file() else ""
 
 
 def _absolute(installation: Installation, path: Path | str) -> Path:
