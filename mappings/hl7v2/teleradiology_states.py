@@ -4,7 +4,7 @@
 |---|---|---|---|---|---|
 | (none) | requested | accepted | rejected | cancelled | completed |
 | requested | requested | accepted | rejected | cancelled | completed |
-| accepted | – | accepted | – | cancelled | completed |
+| accepted | – | accepted | rejected | cancelled | completed |
 | rejected | – | – | rejected | – | – |
 | cancelled | – | – | – | cancelled | – |
 | completed | – | – | – | – | completed |
@@ -46,6 +46,7 @@ FIRST: dict[TaskEvent, TaskState] = {
 NEXT: dict[tuple[TaskState, TaskEvent], TaskState] = {
     **{(TaskState.REQUESTED, event): state for event, state in FIRST.items()},
     (TaskState.ACCEPTED, TaskEvent.ACCEPT): TaskState.ACCEPTED,
+    (TaskState.ACCEPTED, TaskEvent.REJECT): TaskState.REJECTED,
     (TaskState.ACCEPTED, TaskEvent.CANCEL): TaskState.CANCELLED,
     (TaskState.ACCEPTED, TaskEvent.COMPLETE): TaskState.COMPLETED,
     (TaskState.REJECTED, TaskEvent.REJECT): TaskState.REJECTED,
