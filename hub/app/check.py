@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters.mllp.tls import TlsClientOptions, TlsServerOptions, client_context, server_context
+from hub.app.check_files import file_mistakes
 from hub.app.config import API, Installation, absolute
 from hub.app.mapping_worker import ENTRY_POINTS
 from hub.app.mapping_worker import registry as build_registry
@@ -25,7 +26,7 @@ _REQUESTED = ("dmp", "mssante:<address>")
 
 def print_graph(installation: Installation, *, as_json: bool) -> int:
     """Print sources, routes and destinations; 2 and every mistake when something named does not load."""
-    mistakes = [*tls_mistakes(installation), *dmp_mistakes(installation)]
+    mistakes = [*tls_mistakes(installation), *file_mistakes(installation), *dmp_mistakes(installation)]
     registry: Registry | None = None
     try:
         registry = load_mappings(installation)
