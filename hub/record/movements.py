@@ -13,8 +13,10 @@ import orjson
 from hub.model.movement_events import NAMELESS_CANCEL, NAMELESS_CORRECTION
 from hub.model.record_change import Json, MovementAction, MovementChange
 from hub.model.refusals import Finding
+from hub.model.uids import uid_text
 from hub.record.filing import Filing, Stored
-from hub.record.stay import COMPUTED, Row, Stay, encounter_of, movements_of
+from hub.record.instants import instant
+from hub.record.stay import COMPUTED, Row, Stay, encounter_of, in_sequence, movements_of
 from hub.store import Transaction
 
 _COLUMNS = (
@@ -162,3 +164,53 @@ def _values(row: Row) -> tuple[Any, ...]:
         row.path,
         orjson.dumps(row.facts, option=orjson.OPT_SORT_KEYS),
     )
+
+
+def movements_shown(tx: Transaction, encounter: int) -> list[Json]:
+    """The movements of a stay in the order in which they begin, each with every message that spoke of it, oldest first.
+
+    Corrections and cancellations that name no movement stand at the end, under `key` null.
+    """
+    rows = _rows(tx, [encounter])[encounter]
+    senders = _senders(tx, sorted({row.message_id for row in rows}))
+    stay = movements_of(rows)
+    found = [
+        {
+            "key": one.key,
+            "event": one.event or None,
+            "start": one.start or None,
+            "nature": one.nature or None,
+            "historic": one.historic,
+            "cancelled": not one.is_live,
+            "history": [_shown(row, senders) for row in one.rows],
+        }
+        for one in in_sequence(stay.movements.values())
+    ]
+    loose = sorted((*stay.corrections, *stay.cancellations), key=lambda row: row.order)
+    if loose:
+        found.append({"key": None, "history": [_shown(row, senders) for row in loose]})
+    return found
+
+
+def _senders(tx: Transaction, messages: Sequence[int]) -> dict[int, tuple[str, str]]:
+    """Source and MSH-10 of each message that is still kept."""
+    rows = tx.rows_in("SELECT id, source, control_id FROM message WHERE id IN ({keys})", messages) if messages else []
+    return {number: (source, control_id) for number, source, control_id in rows}
+
+
+def _shown(row: Row, senders: dict[int, tuple[str, str]]) -> Json:
+    source, control_id = senders.get(row.message_id, (None, None))
+    return {
+        "message": uid_text(row.message_id) if row.message_id else None,
+        "source": source,
+        "control_id": control_id,
+        "action": row.action,
+        "event": row.event or None,
+        "original_event": row.original_event or None,
+        "start": row.start or None,
+        "nature": row.nature or None,
+        "historic": bool(row.historic),
+        "at": instant(row.event_time) if row.event_time else None,
+        "path": row.path,
+        "facts": {name: value for name, value in row.facts.items() if name[0] != "_"},
+    }

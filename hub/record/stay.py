@@ -8,7 +8,7 @@ Standard: IHE PAM France 2.11.2 (ITI-31, ZBE); FHIR R4 Encounter.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -211,6 +211,11 @@ def encounter_of(stay: Stay) -> Json:
     if not timeline:
         body.update({name: value for name, value in _last_seen(stay).items() if value})
     return body
+
+
+def in_sequence(movements: Iterable[Movement]) -> list[Movement]:
+    """Movements in the order in which they begin."""
+    return sorted(movements, key=_sequence)
 
 
 def _sequence(one: Movement) -> tuple[str, int, int, str]:
