@@ -211,6 +211,16 @@ def test_the_table_has_every_row_in_its_order():
     assert all((row.run is not None) == (row.stage is Stage.MESSAGE) for row in DECISIONS)
 
 
+def test_the_document_tells_every_row_in_order():
+    page = (Path(__file__).parents[2] / "docs" / "hl7v2" / "pfi.md").read_text("utf-8")
+    rows = [line for line in page.split("## What becomes of it")[0].splitlines() if line.startswith("| ")]
+    told = [line.split("|")[1].strip() for line in rows]
+    assert [name for name in told if name in {row.name for row in DECISIONS}] == [row.name for row in DECISIONS]
+    for row in DECISIONS:
+        line = next(line for line in rows if line.startswith(f"| {row.name} |"))
+        assert f" {row.condition} " in line.split("|")[3] + " "
+
+
 def test_each_row_refuses_and_passes_in_some_case():
     """What the vectors hit: of every row decided by the message alone a refusal, at a place and with a code that it names."""
     refused_by: dict[str, set[str]] = {}
