@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from hub.flow.files_seen import Settling, look
 from hub.formats.er7 import acknowledgement, read
@@ -46,14 +46,35 @@ class FilesIn:
 
 @dataclass(slots=True)
 class _Taken:
-    """What became of one file. `later`: a message was answered AR, so all of it is handed in again."""
+    """A file in hand, and what became of it. `later`: a message was answered AR, so all of it is handed in again."""
 
-    answers: BinaryIO
+    file: Claimed
+    opened: BinaryIO
+    bodies: Iterator[bytes]
+    first: list[bytes] = field(default_factory=list)
+    shape: BatchShape = field(default_factory=BatchShape)
+    as_xml: bool = False
+    answers: IO[bytes] = field(default_factory=lambda: tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES))  # noqa: SIM115
     messages: int = 0
     refused: int = 0
     answered: int = 0
     later: bool = False
-    shape: BatchShape = field(default_factory=BatchShape)
+
+    def add(self, answer: Answer) -> None:
+        self.messages += 1
+        self.later |= answer.code == "AR"
+        self.refused += answer.code == "AE"
+        if answer.body:
+            self.answered += 1
+            self.answers.write(xml_of_er7(read(answer.body)) if self.as_xml else answer.body)
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """A file that cannot be cut into messages: none of it was handed in."""
+
+    file: Claimed
+    refusal: MessageRefused
 
 
 class FileSource:
@@ -149,58 +170,70 @@ class FileSource:
 
     async def _take(self, file: str | Claimed) -> bool:
         """Claim and end one file; False when the others have to wait, since a message of it is to come again."""
-        inbox = self._inbox
-        claimed = await asyncio.to_thread(inbox.claim, file)
-        if claimed is None:
+        begun = await asyncio.to_thread(self._begin, file)
+        if begun is None:
             return True
-        with tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES) as spool:
-            taken = _Taken(spool)  # type: ignore[arg-type]
-            try:
-                opened = await asyncio.to_thread(inbox.read, claimed, self._options.max_file_bytes)
-                with opened:
-                    await self._hand_in(opened, taken)
-            except (MessageRefused, FileUnusable) as refusal:
-                await self._put_aside(claimed, taken, refusal)
-                return True
-            if taken.later:
-                log.event("files.later", level="warning", source=self.name, count=taken.messages)
-                return False
-            crash_point("before-file-end")
-            await asyncio.to_thread(self._end, claimed, taken)
-        self._count()
+        if isinstance(begun, _Refused):
+            await asyncio.to_thread(self._put_aside, begun)
+        else:
+            with begun.opened, begun.answers:
+                await self._hand_in(begun)
+                if begun.later:
+                    log.event("files.later", level="warning", source=self.name, count=begun.messages)
+                    return False
+                crash_point("before-file-end")
+                await asyncio.to_thread(self._end, begun)
+        self._ended += 1
+        if self._ended % PROGRESS_EVERY == 0:
+            log.event("files.progress", source=self.name, count=self._ended)
         return True
 
-    async def _hand_in(self, opened: BinaryIO, taken: _Taken) -> None:
-        """Every message of a file to the hub, in order.
+    def _begin(self, file: str | Claimed) -> _Taken | _Refused | None:
+        """Make a file ours and cut its first messages, all in one thread; None when it is gone."""
+        claimed = self._inbox.claim(file)
+        if claimed is None:
+            return None
+        try:
+            opened = self._inbox.read(claimed, self._options.max_file_bytes)
+        except FileUnusable as unusable:
+            return _Refused(claimed, Unreadable(at="MSH", sentence=unusable.sentence))
+        try:
+            taken = _Taken(claimed, opened, self._cut(opened))
+            taken.shape, taken.as_xml = self._shape(opened), looks_like_xml(_head(opened))
+            taken.first = _some_of(taken.bodies)
+        except MessageRefused as refusal:
+            opened.close()
+            return _Refused(claimed, refusal)
+        except BaseException:
+            opened.close()
+            raise
+        return taken
 
-        Raises:
-            MessageRefused: it cannot be cut into messages; none was handed in.
-        """
-        head = await asyncio.to_thread(opened.read, 64)
-        as_xml = looks_like_xml(head)
-        bodies: Iterator[bytes]
-        if as_xml:
-            bodies = iter([await asyncio.to_thread(self._from_xml, opened)])
+    def _shape(self, opened: BinaryIO) -> BatchShape:
+        """What a file holds, looked through before anything of it is handed in."""
+        if looks_like_xml(_head(opened)):
+            return BatchShape(messages=1)
+        return shape_of(_pieces(opened), max_message_bytes=self._options.max_message_bytes)
+
+    def _cut(self, opened: BinaryIO) -> Iterator[bytes]:
+        if looks_like_xml(_head(opened)):
+            yield self._from_xml(opened)
         else:
-            taken.shape = await asyncio.to_thread(
-                lambda: shape_of(_pieces(opened), max_message_bytes=self._options.max_message_bytes)
-            )
-            bodies = messages(_pieces(opened), max_message_bytes=self._options.max_message_bytes)
-            for finding in taken.shape.findings:
-                log.event("files.finding", level="warning", source=self.name, code=finding.code, at=finding.at)
+            yield from messages(_pieces(opened), max_message_bytes=self._options.max_message_bytes)
+
+    async def _hand_in(self, taken: _Taken) -> None:
+        """Every message of a file to the hub, in order, up to one that is to come again."""
+        for finding in taken.shape.findings:
+            log.event("files.finding", level="warning", source=self.name, code=finding.code, at=finding.at)
         if taken.shape.is_batch:
             taken.answers.write(batch_head(site=self._site, at=datetime.now(UTC), control_id=f"F{next(self._numbers)}"))
-        while slice_ := await asyncio.to_thread(_some_of, bodies):
-            answers = await asyncio.gather(*(self._ask(body) for body in slice_))
-            for answer in answers:
-                taken.messages += 1
-                taken.later |= answer.code == "AR"
-                taken.refused += answer.code == "AE"
-                if answer.body:
-                    taken.answered += 1
-                    taken.answers.write(_as_xml(answer.body) if as_xml else answer.body)
-            if taken.later:
-                return
+        some = taken.first
+        while some and not taken.later:
+            for answer in await asyncio.gather(*(self._ask(body) for body in some)):
+                taken.add(answer)
+            if taken.messages == taken.shape.messages:
+                break
+            some = await asyncio.to_thread(_some_of, taken.bodies)
         if taken.shape.is_batch:
             taken.answers.write(batch_tail(taken.answered))
 
@@ -213,36 +246,28 @@ class FileSource:
         self._receive(body, self._origin, lambda answer: None if future.done() else future.set_result(answer))
         return future
 
-    def _end(self, file: Claimed, taken: _Taken) -> None:
+    def _end(self, taken: _Taken) -> None:
         taken.answers.seek(0)
         said = taken.answers.read() if taken.answered and (taken.refused or self._options.answers) else b""
         if said and self._options.answers:
-            self._inbox.answer(file, said)
+            self._inbox.answer(taken.file, said)
         if taken.refused:
             log.event("files.refused", level="warning", source=self.name, count=taken.refused, reason="messages refused")
-        self._inbox.end(file, failed=bool(taken.refused), acknowledgement=said)
+        self._inbox.end(taken.file, failed=bool(taken.refused), acknowledgement=said)
 
-    async def _put_aside(self, file: Claimed, taken: _Taken, refusal: MessageRefused | FileUnusable) -> None:
+    def _put_aside(self, refused: _Refused) -> None:
         """A file that holds nothing to hand in."""
-        if isinstance(refusal, FileUnusable):
-            refusal = Unreadable(at="MSH", sentence=refusal.sentence)
+        refusal, control_id = refused.refusal, f"F{next(self._numbers)}"
         log.event("files.refused", level="warning", source=self.name, at=refusal.at, reason=refusal.code)
-        said = acknowledgement(
-            None, code="AE", control_id=f"F{next(self._numbers)}", at=datetime.now(UTC), site=self._site, refusal=refusal
-        )
+        said = acknowledgement(None, code="AE", control_id=control_id, at=datetime.now(UTC), site=self._site, refusal=refusal)
+        if self._options.answers:
+            self._inbox.answer(refused.file, said)
+        self._inbox.end(refused.file, failed=True, acknowledgement=said)
 
-        def ended() -> None:
-            if self._options.answers:
-                self._inbox.answer(file, said)
-            self._inbox.end(file, failed=True, acknowledgement=said)
 
-        await asyncio.to_thread(ended)
-        self._count()
-
-    def _count(self) -> None:
-        self._ended += 1
-        if self._ended % PROGRESS_EVERY == 0:
-            log.event("files.progress", source=self.name, count=self._ended)
+def _head(opened: BinaryIO) -> bytes:
+    opened.seek(0)
+    return opened.read(64)
 
 
 def _pieces(opened: BinaryIO) -> Iterator[bytes]:
@@ -260,7 +285,3 @@ def _some_of(bodies: Iterator[bytes]) -> list[bytes]:
         if len(some) == MESSAGES_AT_ONCE or size >= BYTES_AT_ONCE:
             break
     return some
-
-
-def _as_xml(answer: bytes) -> bytes:
-    return xml_of_er7(read(answer))

@@ -380,6 +380,7 @@ async def test_drain_ends_the_file_in_hand_and_takes_no_other(tmp_path, make_adt
 FILES = 100_000 if os.environ.get("VAGUEMESTRE_FAULTS") == "full" else 3000
 
 
+@pytest.mark.timeout(600)
 @on_a_loop
 async def test_a_folder_with_very_many_files(tmp_path, make_adt, monkeypatch):
     """Memory is that of a slice, the event loop keeps its pace, and the order is that of the names."""
