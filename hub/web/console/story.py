@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from hub.ledger.made import HUB
 from hub.web.console.states import FAILED, OPEN, shown_destination
 from hub.web.rendering import Words
 
@@ -74,11 +75,13 @@ def _arrival(message: Json, w: Words) -> list[Event]:
         Event(received, "ok", w("message.received", source=message["source"]), more),
         Event(received, "ok", w("message.kept")),
     ]
+    if message["source"] == HUB:
+        events = [Event(received, "ok", w("message.made"), more)]
     handed = w(f"message.ack_{ack['state']}")
     if message["state"] == "REFUSED" or ack["error"]:
         error = ack["error"] or {}
         events.append(Event(received, "fail", w("message.refused", code=ack["code"]), handed, note=error_text(error)))
-    else:
+    elif message["source"] != HUB:
         events.append(Event(received, "aside" if ack["state"] == "LOST" else "ok", w("message.acked", code=ack["code"]), handed))
     routed = microseconds(message["routed_at"])
     if routed is not None:
