@@ -1,8 +1,12 @@
 """From MLLP to a simulated DMP and back: Z01 at the creator with success, refusal, silence; nothing is sent twice."""
 
 import asyncio
+import os
+import signal
 import socket
+import sys
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import hl7
 import pytest
@@ -50,8 +54,7 @@ class Dmp:
         self._server = uvicorn.Server(
             uvicorn.Config(app, host="127.0.0.1", port=self.port, log_level="error", lifespan="off", timeout_graceful_shutdown=0)
         )
-        self._server.install_signal_handlers = lambda: None
-        self._task = asyncio.create_task(self._server._serve() if hasattr(self._server, "_serve") else self._server.serve())
+        self._task = asyncio.create_task(self._server._serve())  # without its signal handlers
         while not self._server.started:
             await asyncio.sleep(0.01)
 
@@ -333,5 +336,63 @@ def test_two_documents_are_one_submission_and_one_receipt(running, receiver_clas
             assert dmp.simulated.requests["ITI-41"] == 1
             await asyncio.sleep(0.1)
             assert told(peer) == [("C1", "Y", "")]
+
+    asyncio.run(main())
+
+
+def test_a_process_killed_between_the_answer_and_its_mark(receiver_class, make_mdm, tmp_path):
+    """SIGKILL, a real process, a second one on the same folder."""
+    root = Path(__file__).resolve().parents[2]
+
+    async def started(file, port, **more):
+        env = {**os.environ, "PYTHONPATH": str(root), **more}
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "hub.app.cli",
+            "run",
+            "--config",
+            str(file),
+            env=env,
+            cwd=root,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        for _ in range(600):
+            try:
+                return process, *(await asyncio.open_connection("127.0.0.1", port))
+            except OSError:
+                await asyncio.sleep(0.05)
+        raise AssertionError("it does not listen")
+
+    async def main():
+        dmp, peer = Dmp(), receiver_class()
+        await peer.start()
+        await dmp.start()
+        with socket.socket() as one, socket.socket() as two:
+            one.bind(("127.0.0.1", 0))
+            two.bind(("127.0.0.1", 0))
+            mllp, web = one.getsockname()[1], two.getsockname()[1]
+        toml = TOML.format(port=peer.port, dmp=dmp.port, routes='"record", "requested"', answer_s=2.0)
+        toml = toml.replace('listen = "127.0.0.1:0"', f'listen = "127.0.0.1:{mllp}"', 1)
+        file = tmp_path / "vaguemestre.toml"
+        file.write_text(f'[web]\nlisten = "127.0.0.1:{web}"\n' + toml)
+        process, reader, writer = await started(file, mllp, VAGUEMESTRE_CRASH_AT="before-mark:1")
+        writer.write(b"\x0b" + make_mdm("C1", ACK_RECEPTION="Y") + b"\x1c\r")
+        assert b"MSA|AA|C1" in await asyncio.wait_for(reader.readuntil(b"\x1c\r"), 10)
+        assert await asyncio.wait_for(process.wait(), 20) == -signal.SIGKILL
+        writer.close()
+        assert dmp.simulated.requests == {"ITI-41": 1} and peer.got == []
+        process, _, writer = await started(file, mllp)
+        writer.close()
+        for _ in range(400):
+            if peer.got:
+                break
+            await asyncio.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(process.wait(), 15) == 0
+        assert dmp.simulated.requests == {"ITI-41": 1, "ITI-18": 1}
+        assert told(peer) == [("C1", "Y", "")]
+        await dmp.stop()
+        await peer.stop()
 
     asyncio.run(main())
