@@ -377,6 +377,10 @@ async def test_drain_ends_the_file_in_hand_and_takes_no_other(tmp_path, make_adt
     assert os.listdir(tmp_path / ".claimed") == []
 
 
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 FILES = 100_000 if os.environ.get("VAGUEMESTRE_FAULTS") == "full" else 3000
 
 
@@ -398,6 +402,7 @@ async def test_a_folder_with_very_many_files(tmp_path, make_adt, monkeypatch):
 
     source = FileSource(FilesIn("drop", settle_s=0), inbox_of(tmp_path), taker, SITE, poll_s=1)
     await source.start()
+    memory = resident_bytes()
     polling = asyncio.create_task(source.poll())
     longest, before = 0.0, time.perf_counter()
     while not polling.done():
@@ -407,6 +412,7 @@ async def test_a_folder_with_very_many_files(tmp_path, make_adt, monkeypatch):
     await polling
     assert count[0] == FILES
     assert longest < 0.5
+    assert resident_bytes() - memory < 60 << 20
     assert len(os.listdir(tmp_path / "done")) == FILES
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from hub.app.check_files import file_mistakes
-from hub.app.config import ConfigurationRefused, load
+from hub.app.config import Configuration, ConfigurationRefused, load
 
 _spec = importlib.util.spec_from_file_location("sftp_server", Path(__file__).parents[1] / "sftp_server.py")
 sftp_server = importlib.util.module_from_spec(_spec)
@@ -107,6 +109,15 @@ def test_each_mistake_is_told_with_its_key_and_its_reason(ready, written, key, r
     assert list(found) == [key]
     assert reason in found[key]
     assert "MARQUETEST" not in found[key]
+
+
+def test_the_examples_of_the_documentation_are_configurations():
+    page = (Path(__file__).parents[3] / "docs" / "transports.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == 3
+    whole = Configuration.model_validate(tomllib.loads("\n".join(blocks)))
+    assert [source.kind for source in whole.source] == ["folder", "sftp"]
+    assert [destination.kind for destination in whole.destination] == ["sftp", "folder"]
 
 
 def test_check_tells_both_kinds_of_mistakes(ready):
