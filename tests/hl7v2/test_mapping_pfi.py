@@ -18,7 +18,7 @@ from hub.model.site import Site
 from mappings.hl7v2.pfi import PfiDocument
 from mappings.hl7v2.pfi_checks import DECISIONS, Check, Stage
 from mappings.hl7v2.pfi_request import PfiRequest
-from mappings.registry import builtin
+from mappings.registry import builtin, packaged_table
 
 VECTORS = Path(__file__).parent.parent / "vectors"
 BASES = {name: (VECTORS / "hl7v2" / f"{name}.hl7").read_text("utf-8") for name in ("pfi_mdm", "pfi_oru")}
@@ -26,6 +26,7 @@ CDA = (VECTORS / "hl7v2" / "pfi_cda.xml").read_text("utf-8")
 CASES = tomllib.loads((VECTORS / "pfi_decision.toml").read_text("utf-8"))["case"]
 TYPE_CODE = {"pfi_mdm": "18748-4", "pfi_oru": "11502-2"}
 REGISTRY = builtin()
+VERSIONS_OF_THE_PLATFORM = ("1.2^CISIS_CDA_HL7_V1", "2.0^CISIS_CDA_HL7_V2", "2.1^CISIS_CDA_HL7_V2")
 INS = ("1.2.250.1.213.1.4.10", "284057512345672")
 
 
@@ -114,6 +115,39 @@ def test_decision(case):
 
 def test_ids_of_the_table_are_unique():
     assert len({case["id"] for case in CASES}) == len(CASES)
+
+
+META = tomllib.loads(packaged_table("meta_dmpmss"))["meta"]
+
+
+def test_the_twelve_metadata_and_the_lot():
+    assert [row["code"] for row in META] == [
+        "MASQUE_PS",
+        "INVISIBLE_PATIENT",
+        "INVISIBLE_REP_LEGAUX",
+        "CONNEXION_SECRETE",
+        "MODIF_CONF_CODE",
+        "DESTDMP",
+        "DESTMSSANTEPS",
+        "DESTMSSANTEPAT",
+        "ACK_RECEPTION",
+        "ACK_LECTURE_MSS",
+        "CORPSMAIL_PS",
+        "CORPSMAIL_PATIENT",
+        "COMP_LOT",
+    ]
+
+
+@pytest.mark.parametrize("alias", [alias for row in META for alias in row["aliases"]])
+@pytest.mark.parametrize("profile", sorted(VERSIONS_OF_THE_PLATFORM))
+def test_each_spelling_of_a_metadata_is_known_to_each_version(alias, profile):
+    noisy = f" {alias[:4].lower()} {alias[4:]} "
+    message = read(build({"set": {"MSH-21": profile}}).raw + f"OBX|10|CWE|{noisy}^x^ MetaDMPMSS||N||||||F\r".encode())
+    told = answer(message, Site(source="ris"))
+    if told == "AA":
+        assert "META_UNKNOWN" not in {finding.code for finding in REGISTRY.find(message).remarks(message, Site(source="ris"))}
+    else:
+        assert told == "198 OBX[10]-3"  # DESTDMP and its like stand there already, as Y
 
 
 def test_document_is_the_exact_bytes_of_the_message():
@@ -455,7 +489,8 @@ def test_decision_as_the_oracle(version, event, flags, defects):
 @given(data=st.data())
 def test_mutated_messages_are_refused_or_taken_never_crash(data):
     base = data.draw(st.sampled_from(["pfi_mdm", "pfi_oru"]))
-    raw = bytearray(build({"base": base}).raw)
+    profile = data.draw(st.sampled_from(sorted(VERSIONS)))
+    raw = bytearray(build({"base": base, "set": {"MSH-21": profile}}).raw)
     for _ in range(data.draw(st.integers(1, 6))):
         at = data.draw(st.integers(60, len(raw) - 1))
         raw[at] = data.draw(st.sampled_from(b'|^~\\&\rA0"\xff.='))
@@ -469,6 +504,8 @@ def test_mutated_messages_are_refused_or_taken_never_crash(data):
         structure = REGISTRY.find(message)
         if structure is not None:
             structure.judge(message, site)
+            structure.question(message, site)
+            structure.remarks(message, site)
             structure.requests(message, site)
             structure.refused_requests(message, site)
             structure.translate(message, site)
