@@ -27,6 +27,7 @@ VERSIONS = ("2.1", "2.2", "2.3", "2.3.1", "2.4", "2.5", "2.5.1", "2.6", "2.7", "
 
 MAX_FINDINGS = 200  # of one message
 _MAX_OUT_OF_PLACE = 10
+_MAX_WALKED = 20_000  # segments
 _CHECKED_TYPES = frozenset({"DT", "TM", "DTM", "NM", "SI"})
 _TEXT_TYPES = frozenset({"TX", "FT"})
 _PRT_VERSION = "2.7"
@@ -63,9 +64,20 @@ def check_standard(message: Message, structures: Mapping[str, Sequence[str]]) ->
 
 
 def _all(message: Message, version: str, library: Any, structures: Mapping[str, Sequence[str]]) -> Iterator[ConformanceFinding]:
+    yield from _charset(message)
     yield from _structure(message, version, library, structures)
     for segment in message.segments():
         yield from _Fields(segment, version, library).findings()
+
+
+def _charset(message: Message) -> Iterator[ConformanceFinding]:
+    """Bytes that are not of the charset that MSH-18 names (UTF-8 when it names none)."""
+    try:
+        message.raw.decode(message.charset)
+    except UnicodeDecodeError as error:
+        line = next((one for one in message.segments() if one.line_span()[1] > error.start), message.segments("MSH")[0])
+        sentence = f"does not name the charset of the message: line {line.index + 1} holds other bytes."
+        yield _finding(message.segments("MSH")[0], Severity.ERROR, "HL7 §2.15.9.18 table 0211", sentence, field=18)
 
 
 # ---- structure -------------------------------------------------------------------------------------------------------
@@ -111,6 +123,8 @@ def _structure(
 
 def _placed(segments: list[Segment], reference: Reference, standard: str) -> Iterator[ConformanceFinding]:
     """Missing segments, and those out of place: what could not be matched is taken out and the rest matched again."""
+    if _Automaton(reference).takes([segment.name for segment in segments[:_MAX_WALKED]]):
+        return
     astray: list[Segment] = []
     while True:
         walk = _Walk([segment.name for segment in segments])
@@ -129,6 +143,68 @@ def _placed(segments: list[Segment], reference: Reference, standard: str) -> Ite
         where = due.get(segment.name)
         trouble = f"stands out of place: it belongs before {where}." if where else "stands out of place, or comes too often."
         yield _finding(segment, Severity.ERROR, standard, trouble)
+
+
+class _Automaton:
+    """A structure as an automaton over names of segments: tells whether any reading of a message is right.
+
+    A walk from left to right cannot: in OML_O21 an ORC begins the next order, or an earlier result of this one.
+    """
+
+    def __init__(self, reference: Reference) -> None:
+        self._on: list[tuple[str, int]] = []  # per state: the name that it waits for, and the state after it
+        self._free: list[list[int]] = []  # per state: states that it is at the same time
+        self._end = self._state()
+        self._begin = self._group(reference, self._end)
+
+    def takes(self, names: Sequence[str]) -> bool:
+        """Whether the names, in their order, are a message of the structure."""
+        states = self._closed({self._begin})
+        for name in names:
+            states = self._closed({self._on[state][1] for state in states if self._on[state][0] == name})
+            if not states:
+                return False
+        return self._end in states
+
+    def _state(self, name: str = "", after: int = 0, free: Sequence[int] = ()) -> int:
+        self._on.append((name, after))
+        self._free.append(list(free))
+        return len(self._on) - 1
+
+    def _group(self, reference: Reference, after: int) -> int:
+        """The state in which a group begins whose end is `after`."""
+        if reference[0] == "choice":
+            return self._state(free=[self._part(child, after) for child in reference[1]])
+        for child in reversed(reference[1]):
+            after = self._part(child, after)
+        return after
+
+    def _part(self, child: Reference, after: int) -> int:
+        name, inner, (least, most), kind = child
+
+        def once(then: int) -> int:
+            return self._state(name, then) if kind == "SEG" else self._group(inner, then)
+
+        begin = after
+        if most < 0:
+            again = self._state(free=[after])
+            self._free[again].append(once(again))
+            begin = again
+        else:
+            for _ in range(most - least):
+                begin = self._state(free=[once(begin), after])
+        for _ in range(least):
+            begin = once(begin)
+        return begin
+
+    def _closed(self, states: set[int]) -> set[int]:
+        found, waiting = set(states), list(states)
+        while waiting:
+            for state in self._free[waiting.pop()]:
+                if state not in found:
+                    found.add(state)
+                    waiting.append(state)
+        return found
 
 
 class _Walk:

@@ -9,6 +9,7 @@ from hub.formats.er7 import Segment
 from hub.model.identifiers import INS_NIA, INS_NIR, INS_NIR_DEMO, INS_NIR_TEST, InsMatricule
 from hub.model.refusals import Unreadable
 from mappings.conformance.evaluate import Check
+from mappings.conformance.path import repetitions
 from mappings.conformance.rules import Severity
 from mappings.conformance.view import Hit, View, metadata_codes
 from mappings.hl7v2.line import Line
@@ -25,7 +26,7 @@ _SHIFTED = frozenset({"INSERT", "UPDATE", "CANCEL"})
 def _ins(view: View) -> Iterator[tuple[Segment, int, str, str]]:
     """Each INS of PID-3: segment, repetition, number, OID."""
     for pid in view.message.segments("PID"):
-        for n in range(1, pid.repetitions(3) + 1):
+        for n in range(1, repetitions(pid, 3) + 1):
             if pid.text(3, 5, repetition=n) == "INS" and pid.text(3, repetition=n):
                 yield pid, n, pid.text(3, repetition=n), pid.text(3, 4, repetition=n, subcomponent=2)
 
@@ -70,11 +71,11 @@ def merge_differs(view: View) -> Iterator[Hit]:
     kept = {
         (pid.text(3, repetition=n), pid.text(3, 4, repetition=n, subcomponent=0))
         for pid in view.message.segments("PID")
-        for n in range(1, pid.repetitions(3) + 1)
+        for n in range(1, repetitions(pid, 3) + 1)
         if pid.text(3, repetition=n)
     }
     for mrg in view.message.segments("MRG"):
-        for n in range(1, mrg.repetitions(1) + 1):
+        for n in range(1, repetitions(mrg, 1) + 1):
             if (mrg.text(1, repetition=n), mrg.text(1, 4, repetition=n, subcomponent=0)) in kept:
                 yield Hit(mrg, 1, n, sentence="is a number of PID-3: the old number and the new one are the same.")
 
@@ -120,6 +121,7 @@ def document_readable(view: View) -> Iterator[Hit]:
 
 def base64_whole(view: View) -> Iterator[Hit]:
     """Base64 is padded and not cut. A document that lacks padding can be read: a warning."""
+    documents = {obx.index for obx in view.document_segments}
     for obx in view.message.segments("OBX"):
         if obx.text(2).upper() != "ED" or obx.text(5, 4).upper() not in ("BASE64", "B64"):
             continue
@@ -130,7 +132,7 @@ def base64_whole(view: View) -> Iterator[Hit]:
         try:
             decode(data)
         except Unreadable:
-            if obx not in view.document_segments:
+            if obx.index not in documents:
                 yield Hit(obx, 5, 1, 5, sentence="is not Base64.", severity=Severity.ERROR)
             continue
         digits = len(data.rstrip(b"="))

@@ -15,6 +15,8 @@ from hub.formats.er7 import Message, Segment
 Parts = Mapping[str, Callable[[], tuple[Segment, ...]]]
 """Segments that play a part, by its name."""
 
+MAX_REPETITIONS = 200
+_LARGE = 65_536  # a document is not copied to see that it is there
 _PATH = re.compile(
     r"(?P<segment>[A-Z][A-Z0-9]{2})(?:\{(?P<chosen>[^}]+)\})?"
     r"(?:-(?P<field>\d+)(?:\{(?P<repetition>[^}]+)\})?(?:\.(?P<component>\d+)(?:\.(?P<subcomponent>\d+))?)?)?"
@@ -87,7 +89,7 @@ class Path:
 
     def values(self, segment: Segment) -> Iterator[Value]:
         """What stands there in one segment: one value a repetition that is written and chosen."""
-        for repetition in range(1, segment.repetitions(self.field) + 1):
+        for repetition in range(1, repetitions(segment, self.field) + 1):
             if is_empty(segment, self.field, repetition):
                 continue
             if self.repetition is not None and not _holds(segment, self.field, repetition, self.repetition):
@@ -100,6 +102,11 @@ class Path:
         return Value(segment, repetition, text, is_empty(segment, self.field, repetition, self.component, self.subcomponent))
 
 
+def repetitions(segment: Segment, field: int) -> int:
+    """How many repetitions are looked at: finding the last of a million takes a million steps for each of them."""
+    return min(segment.repetitions(field), MAX_REPETITIONS)
+
+
 def is_empty(segment: Segment, field: int, repetition: int, component: int = 0, subcomponent: int = 0) -> bool:
     """Whether nothing but separators and blanks stands there. HL7's null is something: the sender removes a value."""
     start, end = segment.component_span(field, component, repetition=repetition)
@@ -107,9 +114,6 @@ def is_empty(segment: Segment, field: int, repetition: int, component: int = 0, 
         return False
     written = segment.text(field, component, repetition=repetition, subcomponent=subcomponent)
     return not written.strip(" ^&~")
-
-
-_LARGE = 65_536  # a document is not copied to see that it is there
 
 
 def _choice(text: str) -> Choice:
