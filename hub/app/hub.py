@@ -9,15 +9,19 @@ import asyncio
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from adapters.mllp.inflight import InflightBudget
+from hub.app import prints
 from hub.app.check import route_mistakes
 from hub.app.config import API, ConfigurationRefused, Installation, absolute
+from hub.app.deliverers import Deliverers, WayOut
 from hub.app.lock import DataFolderLock
 from hub.app.mapping_worker import registry as build_registry
-from hub.app.transports import Intake, make_destinations, make_sources
+from hub.app.reload import Reloader
+from hub.app.transports import Intake, make_destination, make_source
 from hub.app.way_dmp import make_dmp
+from hub.app.ways import MllpSourceSection
 from hub.bell.local import LocalBell
 from hub.bell.port import Bell
 from hub.flow.carry import ApplicationCarrier, KeptMessages, RecordCarrier
@@ -28,11 +32,12 @@ from hub.flow.identities import Identities
 from hub.flow.membership import Alone, Member
 from hub.flow.meters import Meters
 from hub.flow.operate import Operations
-from hub.flow.receipts import ReceiptDesk
+from hub.flow.receipts import DMP
 from hub.flow.receive import Receiver
 from hub.flow.recent import Recent
 from hub.flow.route import Router
-from hub.flow.workshop import Bench, Limits, Workshop
+from hub.flow.rules import Ruled, Rules
+from hub.flow.workshop import PLANNED, Bench, Limits, Workshop
 from hub.ledger import barriers, deliveries, queries, retention
 from hub.ledger.routing import Unrouted
 from hub.model import log
@@ -42,6 +47,7 @@ from hub.model.refusals import MessageRefused, Unreadable
 from hub.store import Transaction
 from hub.store.place import OpenStore, open_store
 from hub.store.upgrade import upgrade
+from mappings.registry import Registry
 
 SWEEP_S = 5.0
 VERSION = "0.1.0"
@@ -63,11 +69,12 @@ class Hub:
         self.web: Any = None
         self.tickets: Any = None
         self._lock: DataFolderLock | None = None
-        self._tasks: list[asyncio.Task[None]] = []
+        self._routing: asyncio.Task[None] | None = None
         self._life: asyncio.Task[None] | None = None  # of the member
-        self._dispatchers: list[Dispatcher] = []
-        self._by_name: dict[str, Dispatcher] = {}
-        self._destinations: list[Destination | Dmp] = []
+        self.deliverers = Deliverers(self._make_dispatcher, self._watch_lease)
+        self.prints: dict[str, str] = {}  # of sections as they are in force: `hub.app.prints`
+        self._services: Any = None
+        self.reloader = Reloader(self)
         self._jobs: Any = None
         self._ready: dict[str, bool] = {"store": False, "listeners": False, "web": False}
         self._counts: dict[str, Any] = {}
@@ -100,22 +107,19 @@ class Hub:
             await self._make_worker(recent)
         self.receiver = Receiver(
             store=self.store,
-            registry=self.registry,
-            graph=installed.graph,
-            site=installed.site,
+            rules=self._rules,
             recent=Recent(0) if self.store.shared else recent,
             meters=self.meters,
             on_kept=self._kept,
-            dedupe_window_s=installed.configuration.hub.dedupe_window_days * 86_400,
         )
         self.identities = Identities(self.store, lambda: self.installation.graph, self.bell)
-        self.operations = Operations(self.store, installed.graph, self.registry, installed.site, self.bell)
+        self.operations = Operations(self.store, self._rules, self.bell)
         if "edge" in self._parts:
             await self._listen()
         self._ready["listeners"] = True
         if self.router is not None:
-            self._tasks.append(asyncio.create_task(self.router.run(), name="router"))
-            self._tasks += [asyncio.create_task(d.run(), name=f"deliver {d.spec.name}") for d in self._dispatchers]
+            self._routing = asyncio.create_task(self.router.run(), name="router")
+            self.deliverers.start()
         if isinstance(self.member, Member):
             self._life = asyncio.create_task(self.member.run(), name="member")
 
@@ -131,6 +135,7 @@ class Hub:
             self.bell = await self._bell_across(section.name)
         few = {name: spec.workers for name, spec in self.installation.graph.destinations.items() if spec.workers}
         self.member = Member(self.store, self.bell, self.role, version=VERSION, lease_s=section.lease_s, few=few)
+        self.member.configuration = self._fingerprint
         await self.member.start()
         if "worker" in self._parts:
             await self.store.write(self._block_unconfigured)
@@ -151,22 +156,19 @@ class Hub:
         return bell
 
     async def _make_worker(self, recent: Recent) -> None:
-        installed = self.installation
-        self._make_dispatchers(recent)
+        self._messages = KeptMessages(self.store, self._rules, recent)
         self.router = Router(
             store=self.store,
-            registry=self.registry,
-            graph=installed.graph,
-            site=installed.site,
+            rules=self._rules,
             recent=recent,
             bell=self.bell,
             held=self._held,
-            takers=self._by_name,
+            takers=self.deliverers.by_name,
             member=self.member,
             pressed=lambda: self.receiver.pressed,
         )
-        if isinstance(self.member, Member):
-            self.member.watchers = [self.router, *self._dispatchers]
+        for name in (RECORD, *self.installation.graph.destinations):
+            self.deliverers.add(name)
 
     def _kept(self, row: Unrouted) -> None:
         """A message was kept: route it here, or wake the process whose turn it is."""
@@ -194,7 +196,7 @@ class Hub:
 
         self.tickets = Tickets()
         section = self.installation.configuration.web
-        services = Services(
+        self._services = services = Services(
             store=self.store,
             operations=self.operations,
             identities=self.identities,
@@ -204,6 +206,7 @@ class Hub:
             submit_hl7=self._submit,
             tickets=self.tickets,
             version=VERSION,
+            reload=self.reloader.reload_for_api,
         )
 
         def app() -> Any:
@@ -221,19 +224,45 @@ class Hub:
         await self.web.start()
 
     def _take_mappings(self) -> None:
-        section = self.installation.configuration.mappings
-        folder = self._file(section.folder) or None
-        self.registry = build_registry(folder)
+        self.registry = build_registry(self._file(self.installation.configuration.mappings.folder) or None)
         mistakes = route_mistakes(self.installation, self.registry)
         if mistakes:
             raise ConfigurationRefused(mistakes)
         self.workshop = Workshop(
-            Bench("hub.app.mapping_worker:build", folder),
-            Limits(section.workers, section.time_s, section.memory_mb),
-            lambda reason: self.meters.workers_recycled.labels(
-                "served its time" if reason == "served its time" else "broke a limit"
-            ).inc(),
+            *self._bench(),
+            lambda reason: self.meters.workers_recycled.labels("served its time" if reason in PLANNED else "broke a limit").inc(),
         )
+        self._rules = self._rules_now()
+        self.prints = prints.of_all(self.installation)
+        self._fingerprint = prints.of_configuration(self.installation)
+
+    def _bench(self) -> tuple[Bench, Limits]:
+        section = self.installation.configuration.mappings
+        bench = Bench("hub.app.mapping_worker:build", self._file(section.folder) or None)
+        return bench, Limits(section.workers, section.time_s, section.memory_mb)
+
+    def _rules_now(self) -> Rules:
+        installed = self.installation
+        return Rules(self.registry, installed.graph, installed.site, installed.configuration.hub.dedupe_window_days * 86_400)
+
+    def use(self, installation: Installation, registry: Registry, *, mappings: bool) -> None:
+        """Work by another configuration from here on. Ways in and out are the caller's to change.
+
+        `mappings`: those of the site are others, so workers that have the old ones are replaced.
+        """
+        self.installation, self.registry = installation, registry
+        self._rules = rules = self._rules_now()
+        if mappings:
+            self.workshop.renew(*self._bench())
+        stations: list[Ruled] = [self.receiver, self.operations]
+        if self.router is not None:
+            stations += [self.router, self._messages]
+        for station in stations:
+            station.rules = rules
+        if self._services is not None:
+            self._services.site = installation.site
+        if isinstance(self.member, Member):
+            self.member.few = {name: spec.workers for name, spec in installation.graph.destinations.items() if spec.workers}
 
     def _recover(self, tx: Transaction) -> None:
         deliveries.free_all(tx)
@@ -244,40 +273,74 @@ class Hub:
             deliveries.set_blocked(tx, destination, self.installation.graph.blocked(destination) or None)
 
     async def _listen(self) -> None:
-        budget = InflightBudget(self.installation.configuration.hub.max_inflight_bytes)
-        intake = Intake(self.installation, self.receiver.receive, self._frame_refused, budget, self.store.shared)
-        for source in make_sources(intake):
-            await source.start()
-            self.sources.append(source)
+        self._budget = InflightBudget(self.installation.configuration.hub.max_inflight_bytes)
+        for section in self.installation.configuration.source:
+            await self.listen(section.name)
+
+    @property
+    def takes_messages(self) -> bool:
+        return "edge" in self._parts
+
+    def listening(self) -> frozenset[str] | None:
+        """The addresses of its sources; None for a process without."""
+        if not self.takes_messages:
+            return None
+        names = {source.name for source in self.sources}
+        sections = self.installation.configuration.source
+        return frozenset(one.listen for one in sections if isinstance(one, MllpSourceSection) and one.name in names)
+
+    def tell_fingerprint(self, fingerprint: str) -> None:
+        """With what this process runs, for `/readyz`."""
+        self._fingerprint = fingerprint
+        if isinstance(self.member, Member):
+            self.member.configuration = fingerprint
+
+    async def listen(self, name: str) -> None:
+        """Take messages at a source of the configuration.
+
+        Raises:
+            OSError: its address is taken or not ours. Misconfigured.
+        """
+        section = next(one for one in self.installation.configuration.source if one.name == name)
+        intake = Intake(self.installation, self.receiver.receive, self._frame_refused, self._budget, self.store.shared)
+        source = make_source(section, intake)
+        await source.start()
+        self.sources.append(source)
 
     def _file(self, path: Path | None) -> str:
         return str(absolute(self.installation, path) or "")
 
-    def _make_destinations(self) -> dict[str, Destination]:
-        return make_destinations(self.installation)
+    def _make_way_out(self, name: str) -> WayOut:
+        """What deliveries to a destination of the configuration are sent through."""
+        if name == DMP:
+            return make_dmp(self.installation)
+        section = next(one for one in self.installation.configuration.destination if one.name == name)
+        return make_destination(section, self.installation)
 
-    def _make_dmp(self) -> Dmp | None:
-        return make_dmp(self.installation)
+    def _make_dispatcher(self, name: str) -> tuple[Dispatcher, WayOut]:
+        carrier: Carrier
+        if name == RECORD:
+            spec, out = DestinationSpec(RECORD, "record"), None
+            carrier = RecordCarrier(self._messages, self.workshop, self.store)
+        else:
+            spec, out = self.installation.graph.destinations[name], self._make_way_out(name)
+            if name == DMP:
+                carrier = DmpCarrier(cast(Dmp, out), self._messages, self.store)
+            else:
+                carrier = ApplicationCarrier(spec, cast(Destination, out), self._messages, self.workshop)
+        made = Dispatcher(
+            spec, carrier, store=self.store, bell=self.bell, member=self.member, meters=self.meters, sweep_s=SWEEP_S
+        )
+        return made, out
 
-    def _make_dispatchers(self, recent: Recent) -> None:
-        graph, site = self.installation.graph, self.installation.site
-        messages = KeptMessages(self.store, graph, site, recent)
-        record = RecordCarrier(messages, self.registry, self.workshop, self.store)
-        carriers: list[tuple[DestinationSpec, Carrier]] = [(DestinationSpec(RECORD, "record"), record)]
-        for name, destination in self._make_destinations().items():
-            self._destinations.append(destination)
-            spec = graph.destinations[name]
-            carriers.append((spec, ApplicationCarrier(spec, destination, messages, self.registry, self.workshop)))
-        dmp = self._make_dmp()
-        if dmp is not None:
-            self._destinations.append(dmp)
-            desk = ReceiptDesk(self.store, graph, self.registry, site)
-            carriers.append((graph.destinations[dmp.name], DmpCarrier(dmp, messages, desk, self.store)))
-        self._dispatchers = [
-            Dispatcher(spec, carrier, store=self.store, bell=self.bell, member=self.member, meters=self.meters, sweep_s=SWEEP_S)
-            for spec, carrier in carriers
-        ]
-        self._by_name = {dispatcher.spec.name: dispatcher for dispatcher in self._dispatchers}
+    def _watch_lease(self) -> None:
+        """Tell the member who works under its lease."""
+        if isinstance(self.member, Member) and self.router is not None:
+            self.member.watchers = [self.router, *self.deliverers.dispatchers]
+
+    @property
+    def _by_name(self) -> dict[str, Dispatcher]:
+        return self.deliverers.by_name
 
     def _held(self, destination: str) -> str:
         dispatcher = self._by_name.get(destination)
@@ -314,7 +377,7 @@ class Hub:
     def ready(self) -> tuple[bool, dict[str, Any]]:
         """Whether messages can be taken, and what is missing."""
         health = self.store.health()
-        parts: dict[str, Any] = {**self._ready, "store": self._ready["store"] and not health}
+        parts: dict[str, Any] = {**self._ready, "store": self._ready["store"] and not health, "configuration": self._fingerprint}
         if health:
             parts["reason"] = health
         return bool(parts["store"] and parts["listeners"]), parts
@@ -342,7 +405,7 @@ class Hub:
         """Wake everybody, as if every ring were lost; take fresh counts."""
         if self.router is not None:
             self.router.look()
-        for dispatcher in self._dispatchers:
+        for dispatcher in self.deliverers.dispatchers:
             dispatcher.look()
         if "worker" in self._parts and await self.store.read(barriers.any_raised):
             await self.store.write(barriers.lift_all)
@@ -386,21 +449,17 @@ class Hub:
             self._jobs.shutdown(wait=False)
         if self._pruner is not None:
             self._pruner.stop()
+        await self.reloader.stop()
         await asyncio.gather(*(source.drain(limit / 2) for source in self.sources), return_exceptions=True)
         self.receiver.draining = True
         await _within(limit / 4, self.receiver.drained())
-        if self.router is not None:
-            router, *dispatching = self._tasks
+        if self.router is not None and self._routing is not None:
             self.router.stop()
-            await asyncio.wait({router}, timeout=limit / 8)
-            for dispatcher in self._dispatchers:
-                dispatcher.stop()
-            await asyncio.wait(dispatching, timeout=limit / 8)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for destination in self._destinations:
-            await destination.close()
+            await asyncio.wait({self._routing}, timeout=limit / 8)
+            await self.deliverers.stop(limit / 8)
+            self._routing.cancel()
+            await asyncio.gather(self._routing, return_exceptions=True)
+        await self.deliverers.close()
         if self.web is not None:
             await self.web.stop(1.0)
         self.workshop.close()

@@ -26,6 +26,7 @@ from hub.app.terminal import (
 )
 from hub.bell.local import LocalBell
 from hub.flow.operate import LEAVES_THE_HOUSE, Operations
+from hub.flow.rules import Rules
 from hub.ledger import acts, queries
 from hub.ledger.acts import NotFound, NotPossible
 from hub.ledger.queries import MessageFilter
@@ -260,9 +261,7 @@ def replay(installation: Installation, message_id: str, destinations: Sequence[s
             wanted = _named(destinations, message)
             kinds = [name.partition(":")[0] for name in wanted]
 
-            operations = partial(
-                Operations, graph=installation.graph, registry=registry, site=installation.site, bell=LocalBell()
-            )
+            operations = partial(Operations, rules=Rules(registry, installation.graph, installation.site), bell=LocalBell())
 
             def again(tx: Transaction) -> list[str]:
                 try:

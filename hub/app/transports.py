@@ -14,7 +14,7 @@ from adapters.mllp.server import MllpSource
 from adapters.mllp.tls import TlsClientOptions, TlsServerOptions
 from hub.app.config import Installation, absolute
 from hub.app.file_transports import folder_destination, folder_source, sftp_destination, sftp_source
-from hub.app.ways import MllpDestinationSection, MllpSourceSection
+from hub.app.ways import DestinationSection, MllpDestinationSection, MllpSourceSection, SourceSection
 from hub.model.ports import Answer, Destination, Origin, Receive, Source
 
 
@@ -29,14 +29,14 @@ class Intake:
     shared: bool  # several processes listen at the same address
 
 
-def make_sources(intake: Intake) -> list[Source]:
-    """Every source of the configuration, in its order, not started."""
-    return [SOURCES[section.kind](section, intake) for section in intake.installation.configuration.source]
+def make_source(section: SourceSection, intake: Intake) -> Source:
+    """A source of the configuration, not started."""
+    return SOURCES[section.kind](section, intake)
 
 
-def make_destinations(installation: Installation) -> dict[str, Destination]:
-    """Every destination of the configuration by name, in its order."""
-    return {section.name: DESTINATIONS[section.kind](section, installation) for section in installation.configuration.destination}
+def make_destination(section: DestinationSection, installation: Installation) -> Destination:
+    """A destination of the configuration."""
+    return DESTINATIONS[section.kind](section, installation)
 
 
 def _mllp_source(section: MllpSourceSection, intake: Intake) -> Source:

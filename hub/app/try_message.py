@@ -14,6 +14,7 @@ from typing import Any
 
 from adapters.mllp.sender import messages_in
 from hub.app.config import Installation
+from hub.app.deliverers import WayOut
 from hub.app.hub import Hub
 from hub.app.logging import set_up_logging
 from hub.app.run import new_runner
@@ -23,8 +24,8 @@ from hub.formats.er7 import Message, read
 from hub.ledger import queries
 from hub.ledger.made import HUB
 from hub.ledger.queries import MessageFilter
-from hub.model.dmp import Dmp, DmpSubmission
-from hub.model.ports import Destination, Origin, PeerReference
+from hub.model.dmp import DmpSubmission
+from hub.model.ports import Origin, PeerReference
 from hub.model.refusals import HubError, MessageRefused
 from hub.model.uids import uid_text
 from hub.store import Transaction
@@ -108,12 +109,10 @@ class _TryHub(Hub):
     async def _listen(self) -> None:
         """Nobody else is heard."""
 
-    def _make_destinations(self) -> dict[str, Destination]:
-        self.recorded = [_Recording(section.name) for section in self.installation.configuration.destination]
-        return {recording.name: recording for recording in self.recorded}
-
-    def _make_dmp(self) -> Dmp | None:
-        return _Recording("dmp") if self.installation.configuration.dmp is not None else None
+    def _make_way_out(self, name: str) -> WayOut:
+        recording = _Recording(name)
+        self.recorded.append(recording)
+        return recording
 
 
 class _Tried:

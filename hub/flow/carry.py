@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, cast
 
-from hub.flow.graph import DestinationSpec, Graph
+from hub.flow.graph import DestinationSpec
 from hub.flow.ports import Registry
 from hub.flow.recent import Recent
+from hub.flow.rules import Ruled, Rules
 from hub.flow.workshop import Workshop
 from hub.formats.er7 import Message, read
 from hub.ledger.deliveries import Head
@@ -58,12 +59,11 @@ class Task:
     site: Site
 
 
-class KeptMessages:
-    """Kept messages by delivery, with the site of their source."""
+class KeptMessages(Ruled):
+    """Kept messages by delivery, with the site of their source; and by what rules carriers work."""
 
-    def __init__(self, store: Store, graph: Graph, site: Site, recent: Recent) -> None:
-        self._store, self._recent, self._site = store, recent, site
-        self._sites = {name: replace(site, source=name, default_charset=spec.charset) for name, spec in graph.sources.items()}
+    def __init__(self, store: Store, rules: Rules, recent: Recent) -> None:
+        self._store, self.rules, self._recent = store, rules, recent
 
     async def of(self, head: Head) -> Message:
         """The message of a delivery.
@@ -84,18 +84,15 @@ class KeptMessages:
 class ApplicationCarrier:
     """To another application, through its adapter."""
 
-    def __init__(
-        self, spec: DestinationSpec, destination: Destination, messages: KeptMessages, registry: Registry, workshop: Workshop
-    ) -> None:
-        self._spec, self._destination, self._messages = spec, destination, messages
-        self._registry, self._workshop = registry, workshop
+    def __init__(self, spec: DestinationSpec, destination: Destination, messages: KeptMessages, workshop: Workshop) -> None:
+        self._spec, self._destination, self._messages, self._workshop = spec, destination, messages, workshop
         self.in_flight = destination.in_flight
 
     async def carry(self, head: Head, may_send: Callable[[], bool]) -> Cargo:
         message = await self._messages.of(head)
         body = message.raw
         if head.mapping:
-            if head.mapping not in self._registry.rewrites:
+            if head.mapping not in self._messages.rules.registry.rewrites:
                 raise TranslationFailed("the mapping that the route names is not installed")
             body = await self._workshop.do(Task("rewrite", head.mapping, body, self._messages.site(head.source)))
         if self._spec.line_ends == "cr":
@@ -120,13 +117,13 @@ class RecordCarrier:
 
     in_flight = 8
 
-    def __init__(self, messages: KeptMessages, registry: Registry, workshop: Workshop, store: Store) -> None:
-        self._messages, self._registry, self._workshop, self._store = messages, registry, workshop, store
+    def __init__(self, messages: KeptMessages, workshop: Workshop, store: Store) -> None:
+        self._messages, self._workshop, self._store = messages, workshop, store
 
     async def carry(self, head: Head, _may_send: Callable[[], bool]) -> Cargo:
         """What it changes is fenced by the mark, in the same transaction."""
         message = await self._messages.of(head)
-        structure = self._registry.find(message)
+        structure = self._messages.rules.registry.find(message)
         if structure is None:
             raise TranslationFailed("no translation reads this message any more")
         site = self._messages.site(head.source)

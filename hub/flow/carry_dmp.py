@@ -27,13 +27,13 @@ from hub.store import Store, Transaction
 class DmpCarrier:
     """One submission a message, however many documents it has."""
 
-    def __init__(self, destination: Dmp, messages: KeptMessages, desk: ReceiptDesk, store: Store) -> None:
-        self._destination, self._messages, self._desk, self._store = destination, messages, desk, store
+    def __init__(self, destination: Dmp, messages: KeptMessages, store: Store) -> None:
+        self._destination, self._messages, self._store = destination, messages, store
         self.in_flight = destination.in_flight
 
     async def carry(self, head: Head, may_send: Callable[[], bool]) -> Cargo:
         message = await self._messages.of(head)
-        creator = self._desk.creator(message, head.source)
+        creator = self._desk().creator(message, head.source)
         submission, contents = await asyncio.to_thread(self._read, message, head)
         try:
             reference = await self._sent(head, submission, contents, may_send)
@@ -41,6 +41,10 @@ class DmpCarrier:
             reason = refused.reason
             raise SaidNo(refused, lambda tx: self._tell(tx, head, positive=False, code=reason, creator=creator)) from None
         return Cargo(reference, after=lambda tx: self._tell(tx, head, positive=True, code="", creator=creator))
+
+    def _desk(self) -> ReceiptDesk:
+        rules = self._messages.rules
+        return ReceiptDesk(self._store, rules.graph, rules.registry, rules.site)
 
     async def probe(self) -> None:
         await self._destination.probe()
@@ -65,7 +69,7 @@ class DmpCarrier:
     def _read(self, message: Message, head: Head) -> tuple[DmpSubmission, list[bytes]]:
         site = self._messages.site(head.source)
         try:
-            structure = self._desk.registry.find(message)
+            structure = self._messages.rules.registry.find(message)
             submission = dmp_submission(structure, message, site)
             if submission is None:
                 raise TranslationFailed("nothing in this message asks for the DMP any more")
@@ -87,7 +91,7 @@ class DmpCarrier:
         return await self._store.read(asked)
 
     def _tell(self, tx: Transaction, head: Head, *, positive: bool, code: str, creator: Creator | None) -> str:
-        return self._desk.file(tx, head.id, Receipt("DMP", positive, self._store.now_us(), code), creator)
+        return self._desk().file(tx, head.id, Receipt("DMP", positive, self._store.now_us(), code), creator)
 
 
 def _ask_first(may_send: Callable[[], bool]) -> None:

@@ -107,6 +107,22 @@ class Dispatcher:
         """Claim nothing more; end what is in flight."""
         self._stopping = True
         self._bell.wake(self.spec.name)
+        self._bell.wake(f"{self.spec.name}/probe")
+
+    async def left(self) -> None:
+        """After `run` has ended: return when no lane is ours any more, and every end is filed."""
+        while self._held or self._ready or self._doubtful:
+            await self._give_back()
+            doubtful = list(self._doubtful)
+            if doubtful:
+                try:
+                    await self._store.write(lambda tx, claims=doubtful: deliveries.forget(tx, claims, now=self._store.now_us()))  # type: ignore[misc]
+                except StoreUnavailable as error:
+                    log.event("deliver.store_unavailable", level="warning", destination=self.spec.name, reason=error.code)
+                    await asyncio.sleep(0.5)
+                    continue
+                self._doubtful = [one for one in self._doubtful if one not in doubtful]
+            await asyncio.sleep(0.01)
 
     def look(self) -> None:
         """Look into the ledger for lanes that nobody rang for."""
@@ -222,7 +238,10 @@ class Dispatcher:
                     return await self._store.write(lambda tx: deliveries.give_back(tx, heads, now=self._store.now_us()))
                 except StoreUnavailable as error:
                     log.event("deliver.store_unavailable", level="warning", destination=self.spec.name, reason=error.code)
-                if self._stopping:
+                if self._stopping:  # `left` tries again, where the process goes on
+                    self._held += len(heads)
+                    for head in heads:
+                        heapq.heappush(self._ready, (head.id, head))
                     return None
                 await asyncio.sleep(0.5)
         return None

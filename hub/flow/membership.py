@@ -91,7 +91,8 @@ class Member:
         self, store: Store, bell: Bell, role: str, *, version: str, lease_s: float = 3.0, few: Mapping[str, int] | None = None
     ) -> None:
         self._store, self._bell, self._role, self._version = store, bell, role, version
-        self._few, self._served = dict(few or {}), frozenset[str]()
+        self.few, self._served = dict(few or {}), frozenset[str]()
+        self.configuration = ""  # fingerprint of what this process runs with, for `doctor`
         self._lease_us = int(lease_s * 1e6)
         self._beat_s = lease_s / 3
         self.owner = ""
@@ -109,7 +110,7 @@ class Member:
         return ticks_us() < self._held_until
 
     def serves(self, destination: str) -> bool:
-        return destination not in self._few or destination in self._served
+        return destination not in self.few or destination in self._served
 
     def router_of(self, shard: int) -> str:
         """The bell of the process that routes a shard; that of every router while nobody is known to."""
@@ -122,7 +123,8 @@ class Member:
             ClusterFull, StoreUnavailable.
         """
         await self._store.read_clock()
-        who = Joining(_new_name(), self._store.session, self._role, socket.gethostname(), os.getpid(), self._version)
+        said = (self._version, self.configuration)
+        who = Joining(_new_name(), self._store.session, self._role, socket.gethostname(), os.getpid(), *said)
         began, now = ticks_us(), self._store.now_us()
         edge = await self._store.write(lambda tx: members.join(tx, who, now=now, lease_until=now + self._lease_us))
         self._store.use_edge(edge)
@@ -218,7 +220,7 @@ class Member:
     def _places(self, tx: Transaction, now: int) -> frozenset[str]:
         """Destinations of `few` that this process has a place at; a free place is taken."""
         served = set()
-        for name, places in self._few.items():
+        for name, places in self.few.items():
             held = leases.held(tx, kind=f"{DELIVER}{name}/", now=now)
             free = [job for n in range(places) if (job := f"{DELIVER}{name}/{n}") not in held]
             if self.owner in held.values() or (

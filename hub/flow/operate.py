@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from hub.bell.port import Bell
-from hub.flow.graph import RECORD, Graph
-from hub.flow.ports import Registry, Structure, dmp_submission, receipts_told
+from hub.flow.graph import RECORD
+from hub.flow.ports import Structure, dmp_submission, receipts_told
 from hub.flow.receipts import DMP, HUB, ReceiptDesk
+from hub.flow.rules import Ruled, Rules
 from hub.formats.er7 import Message, read
 from hub.ledger import acts
 from hub.ledger.acts import NotFound, NotPossible, Receipt
@@ -32,11 +33,11 @@ def _number(uid: str) -> int:
         raise NotFound("no such message or delivery") from None
 
 
-class Operations:
+class Operations(Ruled):
     """Each act is one transaction. Ids are those of the API. Raises: NotFound, NotPossible, StoreUnavailable."""
 
-    def __init__(self, store: Store, graph: Graph, registry: Registry, site: Site, bell: Bell) -> None:
-        self._store, self._graph, self._registry, self._site, self._bell = store, graph, registry, site, bell
+    def __init__(self, store: Store, rules: Rules, bell: Bell) -> None:
+        self.rules, self._store, self._bell = rules, store, bell
 
     async def discard(self, message_id: str) -> None:
         """Close a message for good; its bytes stay."""

@@ -12,14 +12,12 @@ import hashlib
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 
 from hub.flow.consumer import ask_record
-from hub.flow.graph import Graph
 from hub.flow.meters import Meters
-from hub.flow.ports import Registry
 from hub.flow.recent import Recent
+from hub.flow.rules import Ruled, Rules
 from hub.flow.shards import shard_of
 from hub.formats.er7 import Message, acknowledgement, read
 from hub.ledger.messages import INLINE_BYTES, Kept, NewMessage, keep, mark_acks
@@ -28,38 +26,24 @@ from hub.model import log
 from hub.model.consumer import ConsumerQuestion
 from hub.model.ports import Answer, Origin
 from hub.model.refusals import MessageRefused, Unavailable, Unreadable
-from hub.model.site import Site
 from hub.model.states import AckEvent
 from hub.store import Store, StoreUnavailable, Transaction
 
 ASIDE_BYTES = 64 << 10  # larger messages are judged in a thread, so that nobody waits behind them
 PRESSED_BY = 8  # answers owed at once
-DEDUPE_WINDOW_S = 30 * 86_400
 
 Reply = Callable[[Answer], None]
 Judged = tuple[Message | None, NewMessage, ConsumerQuestion | None]
 
 
-class Receiver:
+class Receiver(Ruled):
     """Takes whole messages from all sources (`receive` is a `hub.model.ports.Receive`)."""
 
     def __init__(
-        self,
-        *,
-        store: Store,
-        registry: Registry,
-        graph: Graph,
-        site: Site,
-        recent: Recent,
-        meters: Meters,
-        on_kept: Callable[[Unrouted], None],
-        dedupe_window_s: float = DEDUPE_WINDOW_S,
+        self, *, store: Store, rules: Rules, recent: Recent, meters: Meters, on_kept: Callable[[Unrouted], None]
     ) -> None:
-        self._store, self._registry, self._graph = store, registry, graph
-        self._recent, self._meters, self._on_kept = recent, meters, on_kept
-        self._sites = {name: replace(site, source=name, default_charset=spec.charset) for name, spec in graph.sources.items()}
-        self._site = site
-        self._window_us = int(dedupe_window_s * 1e6)
+        self.rules = rules
+        self._store, self._recent, self._meters, self._on_kept = store, recent, meters, on_kept
         self._keep = store.bulk(self._keep_all, urgent=True)
         self._ack_marks = store.bulk(mark_acks)
         self._behind: dict[tuple[str, str], deque[tuple[bytes, Origin, Reply, float, Judged | None]]] = {}
@@ -180,7 +164,7 @@ class Receiver:
         self._keep.submit(new, lambda result: self._answer(message, new, result, reply, began))
 
     def _keep_all(self, tx: Transaction, items: Sequence[NewMessage]) -> list[Kept]:
-        return keep(tx, items, dedupe_since=self._store.now_us() - self._window_us)
+        return keep(tx, items, dedupe_since=self._store.now_us() - int(self.rules.dedupe_window_s * 1e6))
 
     def _answer(self, message: Message | None, new: NewMessage, result: Kept | BaseException, reply: Reply, began: float) -> None:
         self._owed -= 1

@@ -16,11 +16,12 @@ from typing import Protocol
 
 from hub.bell.port import Bell
 from hub.flow.file_plans import Filed, Grant, Plan, file_plans
-from hub.flow.graph import RECORD, Graph
+from hub.flow.graph import RECORD
 from hub.flow.membership import Membership, bell_of
-from hub.flow.ports import Registry, Structure, dmp_submission, receipts_told
+from hub.flow.ports import Structure, dmp_submission, receipts_told
 from hub.flow.receipts import DMP, ReceiptDesk
 from hub.flow.recent import Recent
+from hub.flow.rules import Ruled, Rules
 from hub.formats.er7 import Message, read
 from hub.ledger import routing
 from hub.ledger.deliveries import Head
@@ -53,7 +54,7 @@ class Taker(Protocol):
     def doubt(self, grant: Grant) -> None: ...
 
 
-class Router:
+class Router(Ruled):
     """Routes what `Receiver` kept; `run` ends after `stop`.
 
     Where the store is shared it reads the shards of its process from the ledger, in the order in which they were kept.
@@ -63,9 +64,7 @@ class Router:
         self,
         *,
         store: Store,
-        registry: Registry,
-        graph: Graph,
-        site: Site,
+        rules: Rules,
         recent: Recent,
         bell: Bell,
         held: Callable[[str], str],
@@ -73,16 +72,9 @@ class Router:
         member: Membership,
         pressed: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._store, self._registry, self._graph, self._recent, self._bell, self._held = (
-            store,
-            registry,
-            graph,
-            recent,
-            bell,
-            held,
-        )
-        self._sites = {name: replace(site, source=name, default_charset=spec.charset) for name, spec in graph.sources.items()}
-        self._site, self._pressed, self._takers = site, pressed, takers
+        self.rules = rules
+        self._store, self._recent, self._bell, self._held = store, recent, bell, held
+        self._pressed, self._takers = pressed, takers
         self._member = member
         self._gathered = ""  # the name under which rings are heard
         self._worked_until = 0.0
@@ -204,7 +196,8 @@ class Router:
     async def _file(self, plans: Sequence[Plan]) -> Filed:
         """File a group, and hand its deliveries to those who make them."""
         wanted = Counter(name for plan in plans for name, _ in plan.targets if name in self._takers)
-        grants = {name: self._takers[name].grant(lanes) for name, lanes in wanted.items()}
+        takers = {name: self._takers[name] for name in wanted}  # a reload may take one away meanwhile
+        grants = {name: takers[name].grant(lanes) for name, lanes in wanted.items()}
         heads: dict[str, list[Head]] = {}
         try:
             filed = await self._store.write(
@@ -223,11 +216,11 @@ class Router:
             heads = filed.heads
         except StoreUnavailable:
             for name, grant in grants.items():
-                self._takers[name].doubt(grant)
+                takers[name].doubt(grant)
             raise
         finally:
             for name, grant in grants.items():
-                self._takers[name].take(grant, heads.get(name, []))
+                takers[name].take(grant, heads.get(name, []))
         for name in filed.rings:
             self._bell.ring(name)
         return filed

@@ -22,6 +22,7 @@ from typing import Any
 from hub.model import log
 from hub.model.refusals import HubError, TranslationFailed
 
+PLANNED = ("served its time", "other mappings")
 START_S = 30.0  # a worker that is not ready by then is given up
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -71,7 +72,9 @@ class Workshop:
         except BaseException:
             self._replace(worker, "cancelled")
             raise
-        if worker.done >= self._limits.tasks:
+        if worker.bench is not self._bench:
+            self._replace(worker, "other mappings")
+        elif worker.done >= self._limits.tasks:
             self._replace(worker, "served its time")
         else:
             self._free.put_nowait(worker)
@@ -83,9 +86,17 @@ class Workshop:
         worker.end()
         self._all.remove(worker)
         self._on_recycled(reason)
-        log.event("worker.recycled", level="info" if reason == "served its time" else "warning", reason=reason)
+        log.event("worker.recycled", level="info" if reason in PLANNED else "warning", reason=reason)
         if not self._closed:
             self._hire()
+
+    def renew(self, bench: Bench, limits: Limits) -> None:
+        """Work at another bench from the next task on: who is at one ends it and is replaced, who is idle goes at once."""
+        self._bench, self._limits = bench, limits
+        while not self._free.empty():
+            worker = self._free.get_nowait()
+            self._all.remove(worker)
+            threading.Thread(target=worker.end, name="worker end", daemon=True).start()
 
     def close(self) -> None:
         self._closed = True
@@ -103,7 +114,7 @@ class _Worker:
     """One child process, started at its first task."""
 
     def __init__(self, bench: Bench, limits: Limits) -> None:
-        self._bench, self._limits = bench, limits
+        self.bench, self._limits = bench, limits
         self._process: Any = None
         self._pipe: Connection | None = None
         self._lock = threading.Lock()
@@ -126,7 +137,7 @@ class _Worker:
     def _start(self) -> None:
         ours, theirs = SPAWN.Pipe()
         self._process = SPAWN.Process(
-            target=_work, args=(theirs, self._bench, self._limits.memory_mb), daemon=True, name="mapping-worker"
+            target=_work, args=(theirs, self.bench, self._limits.memory_mb), daemon=True, name="mapping-worker"
         )
         self._process.start()
         theirs.close()

@@ -33,6 +33,7 @@ class Joining:
     host: str
     pid: int
     version: str
+    configuration: str = ""
 
 
 def join(tx: Transaction, who: Joining, *, now: int, lease_until: int) -> int:
@@ -49,8 +50,8 @@ def join(tx: Transaction, who: Joining, *, now: int, lease_until: int) -> int:
         raise ClusterFull(f"{EDGES} processes share this database already")
     tx.insert(
         "member",
-        ("owner", "session", "edge", "role", "host", "pid", "version", "started_at", "seen_at", "lease_until"),
-        [(who.owner, who.session, edge, who.role, who.host, who.pid, who.version, now, now, lease_until)],
+        ("owner", "session", "edge", "role", "host", "pid", "version", "configuration", "started_at", "seen_at", "lease_until"),
+        [(who.owner, who.session, edge, who.role, who.host, who.pid, who.version, who.configuration, now, now, lease_until)],
     )
     return edge
 
@@ -79,6 +80,11 @@ def renew(tx: Transaction, owner: str, *, now: int, lease_until: int) -> bool:
     if found:
         tx.run("UPDATE job_lease SET lease_until = ? WHERE owner = ?", lease_until, owner)
     return bool(found)
+
+
+def runs_with(tx: Transaction, owner: str, configuration: str) -> None:
+    """A process works by another configuration from here on."""
+    tx.run("UPDATE member SET configuration = ? WHERE owner = ?", configuration, owner)
 
 
 def leave(tx: Transaction, owner: str) -> None:

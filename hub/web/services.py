@@ -42,13 +42,14 @@ class Identities(Protocol):
     async def undo_merge(self, merge_id: str, *, actor: str) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Services:
     """Everything the web needs.
 
     `ready` says whether the store is writable and the listeners are bound, with the reasons. `metrics` gives the body and
     the media type of `/metrics`. `submit_hl7` keeps one ER7 message and gives its acknowledgement. `languages` is the
-    console's preference when the browser states none. `version` is the installed one.
+    console's preference when the browser states none. `version` is the installed one. `reload` reads the
+    configuration again: whether it is in force, and what changed or every mistake. `site` is another one after it.
     """
 
     store: Store
@@ -62,3 +63,4 @@ class Services:
     version: str = "0.1.0"
     language: str = "fr"
     max_body_bytes: int = 64 * MEBIBYTE
+    reload: Callable[[], Awaitable[tuple[bool, dict[str, Any]]]] | None = None
