@@ -159,8 +159,10 @@ class Reloader:
         def left(tx: Transaction) -> bool:
             return bool(tx.rows_in(waiting, names))
 
+        if not names:
+            return
         with contextlib.suppress(HubError):
-            while names and await self._hub.store.read(left):
+            while await self._hub.store.read(left):
                 if asyncio.get_running_loop().time() > until:
                     log.event("reload.not_routed", level="warning", count=len(names))
                     return
