@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import select
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
@@ -27,6 +30,7 @@ _WORDS = {
 }
 _PIECE_BYTES = 32 << 10
 _KEEPALIVE_S = 15
+_HEARD_S = 0.1
 HOST_KEY_CHANGED = (
     "the server shows another host key than host_keys_file names: somebody answers in its place, or its key was changed. "
     "Compare with its administrator, then replace the line"
@@ -87,6 +91,7 @@ class SftpSession:
         self._ssh: paramiko.SSHClient | None = None
         self._sftp: _Client | None = None
         self._posix_rename = True
+        self._closings = 0
 
     @contextmanager
     def connected(self) -> Iterator[_Client]:
@@ -115,53 +120,80 @@ class SftpSession:
         return transport is not None and transport.is_active()
 
     def close(self) -> None:
+        """End the connection, also one that is being made, in whichever thread."""
+        self._closings += 1
         ssh, self._ssh, self._sftp = self._ssh, None, None
         if ssh is not None:
             ssh.close()
 
     def _connect(self) -> None:
-        login = self._login
-        ssh = paramiko.SSHClient()
+        ssh, line = paramiko.SSHClient(), None
         try:
-            host_keys(login)
-            ssh.load_host_keys(login.host_keys_file)
-            ssh.set_missing_host_key_policy(paramiko.RejectPolicy())
-            ssh.connect(
-                login.host,
-                login.port,
-                login.user,
-                password=login.password or None,
-                pkey=private_key(login) if login.key_file else None,
-                timeout=login.connect_timeout_s,
-                banner_timeout=login.connect_timeout_s,
-                auth_timeout=login.connect_timeout_s,
-                channel_timeout=login.connect_timeout_s,
-                allow_agent=False,
-                look_for_keys=False,
-            )
-            transport = ssh.get_transport()
-            client = _Client.from_transport(transport) if transport is not None else None
-            if transport is None or client is None or (channel := client.get_channel()) is None:
-                raise paramiko.SSHException("no channel")
-            transport.set_keepalive(_KEEPALIVE_S)
-            channel.settimeout(login.answer_timeout_s)
-        except Misconfigured as error:
+            host_keys(self._login)
+            key = private_key(self._login) if self._login.key_file else None
+            line = self._reached()
+            self._ssh = ssh  # whoever closes from here on ends what follows
+            sftp = self._log_in(ssh, line, key)
+        except (Misconfigured, EOFError, OSError, paramiko.SSHException) as error:
+            self.close()
             ssh.close()
-            raise PeerUnavailable(f"sftp: {error.key} {error.reason}") from None
-        except paramiko.BadHostKeyException:
-            ssh.close()
-            raise PeerUnavailable(f"sftp: {HOST_KEY_CHANGED}") from None
-        except paramiko.AuthenticationException:
-            ssh.close()
-            raise PeerUnavailable("sftp: the server does not let this user in: user, key_file, password_file") from None
-        except paramiko.SSHException as error:
-            ssh.close()
-            unknown = "not found in known_hosts" in str(error)
-            raise PeerUnavailable(f"sftp: {HOST_KEY_CHANGED if unknown else f'no connection ({_code(error)})'}") from None
-        except (EOFError, OSError) as error:
-            ssh.close()
-            raise PeerUnavailable(f"sftp: no connection ({_code(error)})") from None
-        self._ssh, self._sftp = ssh, client
+            if line is not None:
+                line.close()
+            raise PeerUnavailable(f"sftp: {_why(error)}") from None
+        self._ssh, self._sftp = ssh, sftp
+
+    def _log_in(self, ssh: paramiko.SSHClient, line: socket.socket, key: paramiko.PKey | None) -> _Client:
+        login = self._login
+        ssh.load_host_keys(login.host_keys_file)
+        ssh.set_missing_host_key_policy(paramiko.RejectPolicy())
+        ssh.connect(
+            login.host,
+            login.port,
+            login.user,
+            password=login.password or None,
+            pkey=key,
+            sock=line,
+            timeout=login.connect_timeout_s,
+            banner_timeout=login.connect_timeout_s,
+            auth_timeout=login.connect_timeout_s,
+            channel_timeout=login.connect_timeout_s,
+            allow_agent=False,
+            look_for_keys=False,
+        )
+        transport = ssh.get_transport()
+        sftp = _Client.from_transport(transport) if transport is not None else None
+        channel = sftp.get_channel() if sftp is not None else None
+        if transport is None or sftp is None or channel is None:
+            raise paramiko.SSHException("no channel")
+        transport.set_keepalive(_KEEPALIVE_S)
+        channel.settimeout(login.answer_timeout_s)
+        return sftp
+
+    def _reached(self) -> socket.socket:
+        """A line to the server, asked for a little at a time: `close` is heard.
+
+        Raises:
+            OSError.
+        """
+        closings, failure = self._closings, OSError(errno.EHOSTUNREACH, "")
+        end = time.monotonic() + self._login.connect_timeout_s
+        for family, kind, protocol, _, address in socket.getaddrinfo(self._login.host, self._login.port, type=socket.SOCK_STREAM):
+            line = socket.socket(family, kind, protocol)
+            line.setblocking(False)
+            code = line.connect_ex(address)
+            while code == errno.EINPROGRESS:
+                if self._closings != closings:
+                    code = errno.ECONNABORTED
+                elif time.monotonic() > end:
+                    code = errno.ETIMEDOUT
+                elif select.select([], [line], [], _HEARD_S)[1]:
+                    code = line.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if code == 0:
+                line.setblocking(True)
+                return line
+            line.close()
+            failure = OSError(code, "")
+        raise failure
 
     # ---- what both directions do -------------------------------------------------------------------------------------
 
@@ -216,6 +248,17 @@ class SftpSession:
             if said.status == NO_SUCH_FILE:
                 return None
             raise
+
+
+def _why(error: Exception) -> str:
+    """Why there is no connection."""
+    if isinstance(error, Misconfigured):
+        return f"{error.key} {error.reason}"
+    if isinstance(error, paramiko.BadHostKeyException) or "not found in known_hosts" in str(error):
+        return HOST_KEY_CHANGED
+    if isinstance(error, paramiko.AuthenticationException):
+        return "the server does not let this user in: user, key_file, password_file"
+    return f"no connection ({_code(error)})"
 
 
 def _code(error: BaseException) -> str:

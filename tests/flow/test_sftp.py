@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import importlib.util
 import os
+import socket
+import threading
 import time
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -17,15 +18,12 @@ from adapters.sftp.keys import checked
 from adapters.sftp.options import SftpLogin
 from adapters.sftp.outbox import SftpOutbox
 from adapters.sftp.session import UNSUPPORTED, ServerSaid
+from bench import sftp_server
 from hub.flow.files_in import FilesIn, FileSource
 from hub.flow.files_out import FileDestination
 from hub.model.ports import Answer
 from hub.model.refusals import Misconfigured, NoAnswer, PeerRefused, PeerUnavailable
 from hub.model.site import Site
-
-_spec = importlib.util.spec_from_file_location("sftp_server", Path(__file__).with_name("sftp_server.py"))
-sftp_server = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(sftp_server)
 
 SITE = Site("PFI-T", "HOPITAL-T", "test", ZoneInfo("Europe/Paris"), "utf-8")
 only_sqlite = pytest.mark.parametrize("store_of", ["sqlite"], indirect=True)
@@ -246,6 +244,30 @@ async def test_a_server_that_says_nothing_any_more_does_not_hold_the_source_for_
     (server.files / "a.hl7").write_bytes(make_adt("A1"))
     await source.poll()
     assert (server.files / "done" / "a.hl7").exists()
+
+
+def test_a_server_that_does_not_even_take_the_connection_is_left_at_once_when_the_hub_stops(server):
+    with socket.socket() as full, socket.socket() as first:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        port = full.getsockname()[1]
+        first.connect(("127.0.0.1", port))  # its one place
+        server.know(port)
+        outbox, ended = SftpOutbox(login_of(server, port, connect_timeout_s=20), server.path), []
+
+        def probe():
+            with pytest.raises(PeerUnavailable):
+                outbox.probe()
+            ended.append(time.monotonic())
+
+        probing = threading.Thread(target=probe)
+        probing.start()
+        time.sleep(0.3)
+        assert not ended
+        began = time.monotonic()
+        outbox.close()
+        probing.join(5)
+        assert ended and ended[0] - began < 1
 
 
 # ---- out ---------------------------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -12,12 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from bench import sftp_server
 from hub.app.check_files import file_mistakes
 from hub.app.config import Configuration, ConfigurationRefused, load
-
-_spec = importlib.util.spec_from_file_location("sftp_server", Path(__file__).parents[1] / "sftp_server.py")
-sftp_server = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(sftp_server)
 
 
 def folder(*more: str, kind: str = "source", name: str = "drop", path: str = "in") -> str:
