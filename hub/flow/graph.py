@@ -124,6 +124,10 @@ class Graph:
                     found.setdefault(name, Target(name, "" if name == RECORD else route.mapping))
         return list(found.values())
 
+    def files(self, source: str, message: Message) -> bool:
+        """Whether some route of this source leads to the record."""
+        return any(r.source == source and RECORD in r.to and r.when.holds(message) for r in self.routes)
+
     def takes_requests(self, source: str, message: Message) -> bool:
         """Whether some route of this source makes deliveries from what the message asks for."""
         return any(r.source == source and REQUESTED in r.to and r.when.holds(message) for r in self.routes)

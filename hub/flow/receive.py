@@ -152,6 +152,8 @@ class Receiver(Ruled):
             if structure is not None:
                 structure.judge(message, site)
                 question = structure.question(message, site)
+                if question is not None and not self._graph.files(origin.source, message):
+                    question = None  # another software is the one that integrates it
         except MessageRefused as refusal:
             new.refusal = refusal
         except Exception as error:

@@ -11,6 +11,7 @@ import base64
 import pytest
 
 from hub.model.refusals import APPLICATION_ERRORS_0533
+from hub.store import StoreUnavailable
 
 HUB = """
 [hub]
@@ -332,9 +333,34 @@ def test_while_the_record_is_behind_the_sender_is_told_to_come_again(running, mo
 
 
 @pytest.mark.parametrize("store_of", ["sqlite"], indirect=True)
-def test_a_look_that_fails_is_no_verdict(running, monkeypatch):
+def test_a_hub_that_only_passes_the_message_on_asks_nobody(running, receiver_class):
+    """Without a route to the record the software behind the destination is the consumer, and its answer counts there."""
+    receiver = receiver_class()
+
+    async def main():
+        await receiver.start()
+        routes = (
+            HUB.replace('["record"]', '["dpi"]')
+            + f'[[destination]]\nname = "dpi"\nkind = "mllp"\nconnect = "127.0.0.1:{receiver.port}"\n'
+        )
+        try:
+            async with running(routes) as hub, hub.sender() as his:
+                stale = mail("replace", "3", replaces="1", version=3)
+                for raw in (V1, mail("replace", "2", replaces="1", version=2), stale):
+                    assert told(await his.ask(raw)) == "AA"
+                found = await hub.settled(3)
+                assert {one["state"] for one in found} == {"DONE"} and len(receiver.got) == 3
+        finally:
+            await receiver.stop()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("error", [ValueError("SECRET"), StoreUnavailable("gone")])
+@pytest.mark.parametrize("store_of", ["sqlite"], indirect=True)
+def test_a_look_that_fails_is_no_verdict(running, monkeypatch, error):
     def fails(*_args, **_more):
-        raise ValueError("SECRET")
+        raise error
 
     async def main():
         async with running(HUB) as hub, hub.sender() as his:
@@ -342,6 +368,8 @@ def test_a_look_that_fails_is_no_verdict(running, monkeypatch):
             ack = await his.ask(V1)
             assert told(ack) == "AR 207 MSH"
             assert b"SECRET" not in ack
+            his.write(V1, mail("create", "3"))
+            assert [told(await his.answer()) for _ in range(2)] == ["AR 207 MSH"] * 2
             monkeypatch.undo()
             assert told(await his.ask(mail("create", "1"))) == "AA"
 
