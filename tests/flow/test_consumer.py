@@ -297,6 +297,20 @@ def test_the_same_bytes_again_get_the_first_answer(running):
 
 
 @pytest.mark.parametrize("store_of", ["sqlite"], indirect=True)
+def test_a_deletion_withdraws_what_is_held_of_the_document(running):
+    """The version to delete never came: its predecessor, which is held and current, may not stay readable."""
+
+    async def main():
+        async with running(HUB) as hub, hub.sender() as his:
+            for raw in (V1, mail("delete", "2", replaces="1", version=2)):
+                assert told(await his.ask(raw)) == "AA"
+            await hub.settled(2)
+            assert await hub.rows("SELECT status FROM resource WHERE type = 'DocumentReference'") == [("entered-in-error",)]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("store_of", ["sqlite"], indirect=True)
 def test_unknown_patients_are_refused_where_the_source_says_so(running):
     refuse = HUB + 'unknown_patient = "refuse"\n'
     adt = (
