@@ -40,7 +40,8 @@ _SHOWN_PLACES = 6
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the hub would answer: MSA-1, and for a refusal condition (table 0357), place and sentence."""
+    """What the hub would answer: MSA-1, and for a refusal condition (table 0357), place and sentence. `code` is empty when the
+    message wants no answer: an acknowledgement, or NE in MSH-15."""
 
     code: str
     condition: str = ""
@@ -51,6 +52,8 @@ class Answer:
     @property
     def words(self) -> str:
         """`AE 207 at PID-3`."""
+        if not self.code:
+            return "nothing"
         return " ".join(part for part in (self.code, self.condition, f"at {self.at}" if self.at else "") if part)
 
 
@@ -150,6 +153,8 @@ class Checker:
         return Report(file, number, message, profile, tuple(found), self._answer(message))
 
     def _answer(self, message: Message) -> Answer:
+        if message.type.startswith("ACK") or message.text("MSH", 15).upper() == "NE":
+            return Answer("")
         try:
             self._registry.admit(message, self._site)
             structure = self._registry.find(message)
@@ -192,7 +197,7 @@ def _message(report: Report, *, values: bool) -> Json:
         "summary": report.summary,
         "counts": {str(severity): report.count(severity) for severity in Severity},
         "answer": {
-            "code": answer.code,
+            "code": answer.code or None,
             "condition": answer.condition or None,
             "at": answer.at or None,
             "sentence": answer.sentence or None,

@@ -16,7 +16,7 @@ from hub.formats.er7 import Message
 from mappings.conformance.rules import Rule, Severity, rules_of
 from mappings.tables import load
 
-NAMES = ("cda-2.1", "cda-2.0", "cda-1.2", "lps-1.1", "lps-1.0", "tlr-1.0", "zam-2.1", "zam-2.0", "pam-fr", "ack")
+NAMES = ("cda-2.1", "cda-2.0", "cda-1.2", "lps-1.1", "lps-1.0", "tlr-1.0", "zam-2.1", "zam-2.0", "pam-fr", "ack", "fr")
 """In the order in which a message is offered to them."""
 
 

@@ -290,6 +290,10 @@ MESSAGES: dict[str, tuple[str, ...]] = {
         f"{_msh('ACK^A01^ACK', '2.5', '')}\rMSA|AA|C0",
         f"{_msh('ACK^T02^ACK', '2.6', '')}\rMSA|AE|C0\rERR||PID^1^3|101^x^messageErrorCondition|E",
     ),
+    "fr": (
+        "\r".join((_msh("ORU^R01^ORU_R01", "2.5.1", ""), PID, PV1, "ORC|RE|P1^A", "OBR|1|P1^A||718-7^Hb^LN")),
+        "\r".join((_msh("OML^O21^OML_O21", "2.5", ""), _LOCAL_PID, PV1, "ORC|NW|P1^A", "OBR|1|P1^A||718-7^Hb^LN")),
+    ),
 }
 
 
