@@ -52,7 +52,7 @@ def header(kind="ADT^A01", version="2.5", processing="P", control="1", profile="
         ("MDM^T02", "X^Y~2.1^CISIS_CDA_HL7_V2", "pfi-mdm-2.1"),
         ("MDM^T02", "1.0^CISIS_CDA_HL7_LPS", "lps-mdm-1.0"),
         ("MDM^T02", "1.1^CISIS_CDA_HL7_LPS", "lps-mdm-1.1"),
-        ("ZAM^Z01", "", None),
+        ("ZAM^Z01", "", "zam"),
         ("SIU^S12", "", "siu"),
         ("SIU^S26", "", "siu"),
         ("SIU^S23", "", None),
