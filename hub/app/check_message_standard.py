@@ -18,6 +18,7 @@ from hl7apy.consts import VALIDATION_LEVEL
 from hl7apy.exceptions import ChildNotFound, HL7apyException, MaxLengthReached
 from hl7apy.factories import datatype_factory
 
+from hub.app.check_message_structure import Reference, finding_at, names_of, placed
 from hub.formats.er7 import Message, Segment
 from mappings.conformance.evaluate import ConformanceFinding
 from mappings.conformance.path import is_empty
@@ -26,8 +27,6 @@ from mappings.conformance.rules import Severity
 VERSIONS = ("2.1", "2.2", "2.3", "2.3.1", "2.4", "2.5", "2.5.1", "2.6", "2.7", "2.8", "2.8.1", "2.8.2")
 
 MAX_FINDINGS = 200  # of one message
-_MAX_OUT_OF_PLACE = 10
-_MAX_WALKED = 20_000  # segments
 _CHECKED_TYPES = frozenset({"DT", "TM", "DTM", "NM", "SI"})
 _TEXT_TYPES = frozenset({"TX", "FT"})
 _PRT_VERSION = "2.7"
@@ -45,15 +44,13 @@ _WORDS = {
 }
 _ZERO_DAY = re.compile(r"[12][0-9]{3}(00|0[1-9]|1[0-2])00")
 
-Reference = Any  # hl7apy's tuples: (kind, children or None, …)
-
 
 def check_standard(message: Message, structures: Mapping[str, Sequence[str]]) -> list[ConformanceFinding]:
     """What breaks the standard, in the order of the segments; `structures` is table 0354: the events of each structure."""
     version = message.version
     if version not in VERSIONS:
         at = message.segments("MSH")[0]
-        return [_finding(at, Severity.ERROR, "HL7, MSH-12", "is no version of HL7 that we know.", field=12)]
+        return [finding_at(at, Severity.ERROR, "HL7, MSH-12", "is no version of HL7 that we know.", field=12)]
     library = load_library(version)
     found: list[ConformanceFinding] = []
     for one in _all(message, version, library, structures):
@@ -77,7 +74,7 @@ def _charset(message: Message) -> Iterator[ConformanceFinding]:
     except UnicodeDecodeError as error:
         line = next((one for one in message.segments() if one.line_span()[1] > error.start), message.segments("MSH")[0])
         sentence = f"does not name the charset of the message: line {line.index + 1} holds other bytes."
-        yield _finding(message.segments("MSH")[0], Severity.ERROR, "HL7 §2.15.9.18 table 0211", sentence, field=18)
+        yield finding_at(message.segments("MSH")[0], Severity.ERROR, "HL7 §2.15.9.18 table 0211", sentence, field=18)
 
 
 # ---- structure -------------------------------------------------------------------------------------------------------
@@ -98,7 +95,7 @@ def _structure(
     name = structure_of(message, structures)
     header = message.segments("MSH")[0]
     if message.structure and message.structure != name:
-        yield _finding(
+        yield finding_at(
             header,
             Severity.WARNING,
             f"HL7 {version} table 0354",
@@ -111,156 +108,14 @@ def _structure(
     except (ChildNotFound, KeyError):
         return
     standard = f"HL7 {version} {name}"
-    known = _names(reference)
-    placed: list[Segment] = []
+    known = names_of(reference)
+    segments: list[Segment] = []
     for segment in message.segments():
         if segment.name in known:
-            placed.append(segment)
+            segments.append(segment)
         elif not segment.name.startswith("Z") and segment.name != "PRT":
-            yield _finding(segment, Severity.WARNING, standard, "is no segment of this message.")
-    yield from _placed(placed, reference, standard)
-
-
-def _placed(segments: list[Segment], reference: Reference, standard: str) -> Iterator[ConformanceFinding]:
-    """Missing segments, and those out of place: what could not be matched is taken out and the rest matched again."""
-    if _Automaton(reference).takes([segment.name for segment in segments[:_MAX_WALKED]]):
-        return
-    astray: list[Segment] = []
-    while True:
-        walk = _Walk([segment.name for segment in segments])
-        end = walk.match(reference, 0)
-        if end == len(segments) or len(astray) == _MAX_OUT_OF_PLACE:
-            break
-        astray.append(segments[end])
-        segments = [*segments[:end], *segments[end + 1 :]]
-    strays = {segment.name for segment in astray}
-    for name, at in walk.missing:
-        if name not in strays:
-            before = f" before line {segments[at].index + 1}" if at < len(segments) else ""
-            yield ConformanceFinding(Severity.ERROR, "structure", standard, f"is missing{before}.", segment=name)
-    due = {name: f"line {segments[at].index + 1}" for name, at in walk.missing if at < len(segments)}
-    for segment in astray:
-        where = due.get(segment.name)
-        trouble = f"stands out of place: it belongs before {where}." if where else "stands out of place, or comes too often."
-        yield _finding(segment, Severity.ERROR, standard, trouble)
-
-
-class _Automaton:
-    """A structure as an automaton over names of segments: tells whether any reading of a message is right.
-
-    A walk from left to right cannot: in OML_O21 an ORC begins the next order, or an earlier result of this one.
-    """
-
-    def __init__(self, reference: Reference) -> None:
-        self._on: list[tuple[str, int]] = []  # per state: the name that it waits for, and the state after it
-        self._free: list[list[int]] = []  # per state: states that it is at the same time
-        self._end = self._state()
-        self._begin = self._group(reference, self._end)
-
-    def takes(self, names: Sequence[str]) -> bool:
-        """Whether the names, in their order, are a message of the structure."""
-        states = self._closed({self._begin})
-        for name in names:
-            states = self._closed({self._on[state][1] for state in states if self._on[state][0] == name})
-            if not states:
-                return False
-        return self._end in states
-
-    def _state(self, name: str = "", after: int = 0, free: Sequence[int] = ()) -> int:
-        self._on.append((name, after))
-        self._free.append(list(free))
-        return len(self._on) - 1
-
-    def _group(self, reference: Reference, after: int) -> int:
-        """The state in which a group begins whose end is `after`."""
-        if reference[0] == "choice":
-            return self._state(free=[self._part(child, after) for child in reference[1]])
-        for child in reversed(reference[1]):
-            after = self._part(child, after)
-        return after
-
-    def _part(self, child: Reference, after: int) -> int:
-        name, inner, (least, most), kind = child
-
-        def once(then: int) -> int:
-            return self._state(name, then) if kind == "SEG" else self._group(inner, then)
-
-        begin = after
-        if most < 0:
-            again = self._state(free=[after])
-            self._free[again].append(once(again))
-            begin = again
-        else:
-            for _ in range(most - least):
-                begin = self._state(free=[once(begin), after])
-        for _ in range(least):
-            begin = once(begin)
-        return begin
-
-    def _closed(self, states: set[int]) -> set[int]:
-        found, waiting = set(states), list(states)
-        while waiting:
-            for state in self._free[waiting.pop()]:
-                if state not in found:
-                    found.add(state)
-                    waiting.append(state)
-        return found
-
-
-class _Walk:
-    """One walk of a structure along the names of a message's segments; `missing` are required names and where they were due."""
-
-    def __init__(self, names: list[str]) -> None:
-        self._names = names
-        self.missing: list[tuple[str, int]] = []
-
-    def match(self, reference: Reference, at: int) -> int:
-        """Where the first segment stands that does not belong to `reference`."""
-        if reference[0] == "choice":
-            return self._choice(reference, at)
-        for name, inner, (least, most), kind in reference[1]:
-            count = 0
-            while at < len(self._names) and (most < 0 or count < most) and self._names[at] in _first(name, inner, kind):
-                after = at + 1 if kind == "SEG" else self.match(inner, at)
-                if after == at:
-                    break
-                at, count = after, count + 1
-            if count < least:
-                self.missing.append((name if kind == "SEG" else _needed(inner), at))
-        return at
-
-    def _choice(self, reference: Reference, at: int) -> int:
-        for name, inner, _, kind in reference[1]:
-            if at < len(self._names) and self._names[at] in _first(name, inner, kind):
-                return at + 1 if kind == "SEG" else self.match(inner, at)
-        return at
-
-
-def _first(name: str, reference: Reference, kind: str) -> frozenset[str]:
-    """Names with which a segment or group may begin."""
-    if kind == "SEG":
-        return frozenset({name})
-    found: set[str] = set()
-    for child, inner, (least, _), child_kind in reference[1]:
-        found |= _first(child, inner, child_kind)
-        if least and reference[0] != "choice":
-            break
-    return frozenset(found)
-
-
-def _needed(reference: Reference) -> str:
-    """The segment that a missing group would at least hold."""
-    for name, inner, (least, _), kind in reference[1]:
-        if least:
-            return name if kind == "SEG" else _needed(inner)
-    return str(reference[1][0][0])
-
-
-def _names(reference: Reference) -> frozenset[str]:
-    found: set[str] = set()
-    for name, inner, _, kind in reference[1]:
-        found |= {name} if kind == "SEG" else _names(inner)
-    return frozenset(found)
+            yield finding_at(segment, Severity.WARNING, standard, "is no segment of this message.")
+    yield from placed(segments, reference, standard)
 
 
 # ---- fields ----------------------------------------------------------------------------------------------------------
@@ -284,7 +139,7 @@ class _Fields:
         try:
             fields = library.get(segment.name, "Segment")[1]
         except (ChildNotFound, KeyError):
-            yield _finding(segment, Severity.WARNING, f"HL7 {version}", "is no segment of this version.")
+            yield finding_at(segment, Severity.WARNING, f"HL7 {version}", "is no segment of this version.")
             return
         one = _Fields(segment, version, library)
         for name, reference, (least, most), _ in fields:
@@ -294,7 +149,7 @@ class _Fields:
             yield from one._field(number, reference, least, most)
         last = int(fields[-1][0].rpartition("_")[2])
         if segment.field_count() > last and any(not _blank(segment, n) for n in range(last + 1, segment.field_count() + 1)):
-            yield _finding(segment, Severity.WARNING, f"HL7 {version} {segment.name}", f"has more than its {last} fields.")
+            yield finding_at(segment, Severity.WARNING, f"HL7 {version} {segment.name}", f"has more than its {last} fields.")
 
     def _field(self, number: int, reference: Reference, least: int, most: int) -> Iterator[ConformanceFinding]:
         segment, count = self.segment, self.segment.repetitions(number)
@@ -308,7 +163,7 @@ class _Fields:
             )
         if (segment.name, number) == ("OBX", 2) and not self._knows(segment.text(2)):
             rule = f"HL7 {self.version} table 0125"
-            yield _finding(segment, Severity.ERROR, rule, "is no type of this version.", field=2, value=segment.text(2))
+            yield finding_at(segment, Severity.ERROR, rule, "is no type of this version.", field=2, value=segment.text(2))
         if (segment.name, number) == ("OBX", 5):
             reference = self._datatype(segment.text(2).upper())
         for repetition in range(1, min(count, 20) + 1):
@@ -365,7 +220,7 @@ class _Fields:
             values = getattr(self.library, "TABLES", {}).get(table)
             if values and "Varies" not in values[1] and text not in values[1]:
                 rule = f"HL7 {self.version} table {table.removeprefix('HL7')}"
-                yield _finding(self.segment, Severity.WARNING, rule, f"is no value of the table ({values[0]}).", **place)
+                yield finding_at(self.segment, Severity.WARNING, rule, f"is no value of the table ({values[0]}).", **place)
 
     def _trouble(self, text: str, datatype: str) -> str:
         try:
@@ -377,14 +232,10 @@ class _Fields:
         return ""
 
     def _said(self, severity: Severity, sentence: str, field: int, **place: Any) -> ConformanceFinding:
-        return _finding(self.segment, severity, f"HL7 {self.version} {self.segment.name}-{field}", sentence, field=field, **place)
+        return finding_at(
+            self.segment, severity, f"HL7 {self.version} {self.segment.name}-{field}", sentence, field=field, **place
+        )
 
 
 def _blank(segment: Segment, field: int) -> bool:
     return all(is_empty(segment, field, n) for n in range(1, min(segment.repetitions(field), 20) + 1))
-
-
-def _finding(segment: Segment, severity: Severity, standard: str, sentence: str, **place: Any) -> ConformanceFinding:
-    return ConformanceFinding(
-        severity, "standard", standard, sentence, segment.name, segment.occurrence, segment.index + 1, **place
-    )
