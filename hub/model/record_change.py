@@ -32,7 +32,7 @@ class ResourceChange:
     For what several applications tell of in turn (orders, reports, appointments): `gathers` makes identifiers add up, lets an
     older message fill what the record lacks, and lets a message without a patient speak of a thing that is known. `adds` and
     `removes` hold elements of lists to put in or take out (a participant, a result). `status_stays` names the stored statuses
-    that this message does not change.
+    that this message does not change, `status_wins` those that would not have come about, had this message not come late.
     """
 
     type: str
@@ -45,6 +45,7 @@ class ResourceChange:
     adds: Json = field(default_factory=dict)
     removes: Json = field(default_factory=dict)
     status_stays: frozenset[str] = frozenset()
+    status_wins: frozenset[str] = frozenset()
 
 
 class MovementAction(StrEnum):

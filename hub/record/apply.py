@@ -151,7 +151,7 @@ def _file_resource(
     draft = Draft(body, str(body.get("status", "")), change.path, sort_date=sort_date(body), event_time=change.event_time)
     if stored is None:
         filing.create(change.type, key, patient_id, draft)
-    elif body != before and filing.is_older(stored, change.event_time):
+    elif (body != before or before.get("status") in change.status_wins) and filing.is_older(stored, change.event_time):
         findings.append(_older(change.path))
         if change.gathers:
             body = filled(before, change, said)

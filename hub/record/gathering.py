@@ -5,6 +5,7 @@ Standard: RFC 7396 JSON Merge Patch, and what `ResourceChange` says beside it.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from hub.model.record_change import Json, ResourceChange, merged
@@ -15,7 +16,7 @@ _CHOICES = ("value", "effective", "occurrence", "collected", "performed", "onset
 def gathered(before: Json, change: ResourceChange, said: Json) -> Json:
     """`before` after a message that is newer than it."""
     if before.get("status") in change.status_stays:
-        return filled(before, change, said)
+        return filled(before, replace(change, status_wins=frozenset()), said)
     body = merged(before, said, change.defaults)
     if "identifier" in before and "identifier" in body:
         body["identifier"] = _put(before["identifier"], body["identifier"])
@@ -27,9 +28,14 @@ def gathered(before: Json, change: ResourceChange, said: Json) -> Json:
 
 
 def filled(before: Json, change: ResourceChange, said: Json) -> Json:
-    """`before` with what it lacks and an older message told: identifiers and listed elements add up, nothing else changes."""
+    """`before` with what it lacks and an older message told: identifiers and listed elements add up, nothing else changes.
+
+    But for the status, where what came after could not have followed what this message tells.
+    """
     taken = {choice for name in before if (choice := _choice(name))}
     body = dict(before)
+    if before.get("status") in change.status_wins:
+        body = merged(body, {name: said[name] for name in ("status", "statusReason") if name in said})
     for name, value in merged({}, said).items():
         if name not in before and _choice(name) not in taken:
             body[name] = value

@@ -36,7 +36,7 @@ from mappings.hl7v2.order_groups import OrderGroup, Part, judge_one_patient, ord
 from mappings.hl7v2.order_number import Number, derived_number, ei_number
 from mappings.hl7v2.orders import IMAGING
 from mappings.hl7v2.pid import judge_pid, pid_findings, pid_identity, pid_patient
-from mappings.hl7v2.teleradiology_states import FIRST, REQUEST_STAYS, TaskEvent, TaskState, unmoved
+from mappings.hl7v2.teleradiology_states import FIRST, REQUEST_STAYS, REQUEST_WINS, TaskEvent, TaskState, unmoved, wins_over
 from mappings.hl7v2.ucum import Units
 from mappings.hl7v2.xcn import organization_reference, practitioner_reference
 from mappings.structure import AsksForNothing
@@ -172,7 +172,14 @@ class Teleradiology(AsksForNothing):
         if notes:
             body["note"] = notes
         adds = {"supportingInfo": supporting} if supporting else {}
-        return replace(change, body=body, path="ORC", adds=adds, status_stays=REQUEST_STAYS[event])
+        return replace(
+            change,
+            body=body,
+            path="ORC",
+            adds=adds,
+            status_stays=REQUEST_STAYS[event],
+            status_wins=REQUEST_WINS.get(event, frozenset()),
+        )
 
 
 def appointment_number(message: Message, site: Site) -> Number | None:
@@ -216,6 +223,7 @@ def _task(group: OrderGroup, request: Number, event: TaskEvent, message: Message
         gathers=True,
         adds={"output": outputs} if (outputs := list(_outputs(group, message, site))) else {},
         status_stays=unmoved(event),
+        status_wins=wins_over(event),
     )
 
 

@@ -60,6 +60,11 @@ def unmoved(event: TaskEvent) -> frozenset[str]:
     return frozenset(state.value for state in TaskState if (state, event) not in NEXT)
 
 
+def wins_over(event: TaskEvent) -> frozenset[str]:
+    """The states that could not have followed this event, had it not come late."""
+    return frozenset(state.value for later, state in FIRST.items() if (FIRST[event], later) not in NEXT)
+
+
 # The same for the request itself, as ServiceRequest.status.
 REQUEST_STAYS: dict[TaskEvent, frozenset[str]] = {
     TaskEvent.REQUEST: frozenset({"revoked", "completed"}),
@@ -67,4 +72,9 @@ REQUEST_STAYS: dict[TaskEvent, frozenset[str]] = {
     TaskEvent.REJECT: frozenset({"completed"}),
     TaskEvent.CANCEL: frozenset({"completed"}),
     TaskEvent.COMPLETE: frozenset({"revoked"}),
+}
+REQUEST_WINS: dict[TaskEvent, frozenset[str]] = {
+    TaskEvent.REJECT: frozenset({"active", "completed"}),
+    TaskEvent.CANCEL: frozenset({"active", "completed"}),
+    TaskEvent.COMPLETE: frozenset({"active", "revoked"}),
 }
