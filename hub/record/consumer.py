@@ -65,8 +65,6 @@ def objection(tx: Transaction, question: ConsumerQuestion, owners: Owners, *, mu
         return ConsumerRefused(at="PID-3", application="902", sentence="PID-3: a patient whom the record does not know")
     if question.identity.ins and _differs(tx, question.identity, owners):
         return ConsumerRefused(at="PID-3", application="904", sentence="PID-3: the INS or its traits are not those of the record")
-    if question.action is DocumentAction.CREATE:
-        return None
     return _version_objection(tx, question, owners.filed_under)
 
 
@@ -128,7 +126,9 @@ def _version_objection(tx: Transaction, question: ConsumerQuestion, patient: int
         if held is not None and not _may_be(tx, held, patient):
             return _refused("906", question, "a document of this number is another patient's")
     if own is not None and not is_deletion and own.status == CURRENT:
-        return None  # the same replacement once more
+        return _author_objection(tx, question, own)  # the same version once more: its author may
+    if question.action is DocumentAction.CREATE:
+        return None
     newest = [one for one in _versions(tx, question.set_id, patient) if one.status == CURRENT and one != own]
     if target is not None:
         if target.status == CURRENT:

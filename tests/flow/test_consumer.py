@@ -144,6 +144,18 @@ CASES = {
         mail("replace", "2", replaces="1", version=2),
         "AA",
     ),
+    "first-sending-once-more": ([V1], mail("create", "1"), "AA"),
+    "901-first-sending-of-a-strangers-document": ([V1], mail("create", "1", sender=STRANGER), "AE 207 901 OBX-5"),
+    "901-a-strangers-replacement-under-the-same-number": (
+        [V1, mail("replace", "2", replaces="1", version=2)],
+        mail("replace", "2", replaces="1", version=2, sender=STRANGER),
+        "AE 207 901 OBX-5",
+    ),
+    "906-first-sending-of-a-number-of-another-patient": (
+        [mail("create", "1", ins=OTHER_INS, name="ROCHER"), mail("create", "9")],
+        V1,
+        "AE 207 906 OBX-5",
+    ),
     "deletion-sent-again": ([V1, mail("delete", "1")], mail("delete", "1"), "AA"),
     "900-replacement-of-a-replaced-one": (
         [V1, mail("replace", "2", replaces="1", version=2)],
