@@ -15,6 +15,7 @@ from hub.app.mistakes import password_variable
 from hub.app.ways import DELETE, FolderDestinationSection, FolderSourceSection, SftpDestinationSection, SftpSourceSection
 from hub.flow.files_in import FilesIn, FileSource
 from hub.flow.files_out import FileDestination
+from hub.flow.meters import Meters
 from hub.model.ports import Inbox, Receive
 
 if TYPE_CHECKING:
@@ -24,10 +25,10 @@ FOLDER_THREADS = 4
 _OWNER_FILE = "files-owner"  # in the data folder: whose claims are ours, as long as it is the same data
 
 
-def folder_source(section: FolderSourceSection, installation: Installation, receive: Receive) -> FileSource:
+def folder_source(section: FolderSourceSection, installation: Installation, receive: Receive, meters: Meters) -> FileSource:
     """A folder of this machine as a source."""
     options = folder_options(section, installation, owner=_owner(installation))
-    return _source(section, FolderInbox(options), installation, receive)
+    return _source(section, FolderInbox(options), installation, receive, meters)
 
 
 def folder_options(section: FolderSourceSection, installation: Installation, *, owner: str) -> FolderInboxOptions:
@@ -42,7 +43,7 @@ def folder_options(section: FolderSourceSection, installation: Installation, *, 
     )
 
 
-def sftp_source(section: SftpSourceSection, installation: Installation, receive: Receive) -> FileSource:
+def sftp_source(section: SftpSourceSection, installation: Installation, receive: Receive, meters: Meters) -> FileSource:
     """A folder of an SFTP server as a source.
 
     Raises:
@@ -62,11 +63,11 @@ def sftp_source(section: SftpSourceSection, installation: Installation, receive:
         owner=_owner(installation),
         scratch=str(installation.data_dir),
     )
-    return _source(section, SftpInbox(login, options), installation, receive)
+    return _source(section, SftpInbox(login, options), installation, receive, meters)
 
 
 def _source(
-    section: FolderSourceSection | SftpSourceSection, inbox: Inbox, installation: Installation, receive: Receive
+    section: FolderSourceSection | SftpSourceSection, inbox: Inbox, installation: Installation, receive: Receive, meters: Meters
 ) -> FileSource:
     options = FilesIn(
         section.name,
@@ -76,7 +77,7 @@ def _source(
         max_file_bytes=section.max_file_bytes,
         max_message_bytes=section.max_message_bytes,
     )
-    return FileSource(options, inbox, receive, installation.site, poll_s=section.poll_s)
+    return FileSource(options, inbox, receive, installation.site, meters, poll_s=section.poll_s)
 
 
 def folder_destination(section: FolderDestinationSection, installation: Installation) -> FileDestination:

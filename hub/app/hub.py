@@ -302,7 +302,9 @@ class Hub:
             OSError: its address is taken or not ours. Misconfigured.
         """
         section = next(one for one in self.installation.configuration.source if one.name == name)
-        intake = Intake(self.installation, self.receiver.receive, self._frame_refused, self._budget, self.store.shared)
+        intake = Intake(
+            self.installation, self.receiver.receive, self._frame_refused, self._budget, self.store.shared, self.meters
+        )
         source = make_source(section, intake)
         await source.start()
         self.sources.append(source)

@@ -15,6 +15,7 @@ from adapters.mllp.tls import TlsClientOptions, TlsServerOptions
 from hub.app.config import Installation, absolute
 from hub.app.file_transports import folder_destination, folder_source, sftp_destination, sftp_source
 from hub.app.ways import DestinationSection, MllpDestinationSection, MllpSourceSection, SourceSection
+from hub.flow.meters import Meters
 from hub.model.ports import Answer, Destination, Origin, Receive, Source
 
 
@@ -27,6 +28,7 @@ class Intake:
     on_refused: Callable[[Origin, str, bytes], Answer | None]
     budget: InflightBudget
     shared: bool  # several processes listen at the same address
+    meters: Meters
 
 
 def make_source(section: SourceSection, intake: Intake) -> Source:
@@ -102,8 +104,8 @@ def _file(installation: Installation, path: Path | None) -> str:
 
 SOURCES: dict[str, Callable[[Any, Intake], Source]] = {
     "mllp": _mllp_source,
-    "sftp": lambda section, intake: sftp_source(section, intake.installation, intake.receive),
-    "folder": lambda section, intake: folder_source(section, intake.installation, intake.receive),
+    "sftp": lambda section, intake: sftp_source(section, intake.installation, intake.receive, intake.meters),
+    "folder": lambda section, intake: folder_source(section, intake.installation, intake.receive, intake.meters),
 }
 DESTINATIONS: dict[str, Callable[[Any, Installation], Destination]] = {
     "mllp": _mllp_destination,

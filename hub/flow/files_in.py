@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import IO, BinaryIO
 
 from hub.flow.files_seen import Settling, look
+from hub.flow.meters import Meters
 from hub.formats.er7 import acknowledgement, read
 from hub.formats.er7.batch import BatchShape, batch_head, batch_tail, messages, shape_of
 from hub.formats.er7.xml import er7_of_xml, looks_like_xml, xml_of_er7
@@ -80,9 +81,10 @@ class _Refused:
 class FileSource:
     """A `Source` that is polled: `poll` looks once and takes all that is ready."""
 
-    def __init__(self, options: FilesIn, inbox: Inbox, receive: Receive, site: Site, *, poll_s: float) -> None:
+    def __init__(self, options: FilesIn, inbox: Inbox, receive: Receive, site: Site, meters: Meters, *, poll_s: float) -> None:
         self.name, self.poll_s = options.name, poll_s
         self._options, self._inbox, self._receive, self._site = options, inbox, receive, site
+        self._meters = meters
         self._origin = Origin(options.name, CONNECTION, inbox.peer)
         self._settling = Settling(options.settle_s)
         self._numbers = itertools.count(1)
@@ -152,12 +154,14 @@ class FileSource:
         if self._down:
             log.event("files.reached", source=self.name)
         self._down = ""
+        self._meters.source_down.labels(self.name).set(0)
         return True
 
     def _tell_down(self, why: str) -> None:
         if why != self._down:
             log.event("files.unreachable", level="warning", source=self.name, reason=why)
         self._down = why
+        self._meters.source_down.labels(self.name).set(1)
 
     def _tell_left(self, left: tuple[int, int]) -> None:
         if left != self._left and any(left):
@@ -254,6 +258,7 @@ class FileSource:
         if taken.refused:
             log.event("files.refused", level="warning", source=self.name, count=taken.refused, reason="messages refused")
         self._inbox.end(taken.file, failed=bool(taken.refused), acknowledgement=said)
+        self._meters.files.labels(self.name, "failed" if taken.refused else "done").inc()
 
     def _put_aside(self, refused: _Refused) -> None:
         """A file that holds nothing to hand in."""
@@ -263,6 +268,7 @@ class FileSource:
         if self._options.answers:
             self._inbox.answer(refused.file, said)
         self._inbox.end(refused.file, failed=True, acknowledgement=said)
+        self._meters.files.labels(self.name, "failed").inc()
 
 
 def _head(opened: BinaryIO) -> bytes:

@@ -33,6 +33,12 @@ class Meters:
         self.breaker_open = Gauge(
             "vaguemestre_breaker_open", "1 while a destination is considered down", ["destination"], registry=self.registry
         )
+        self.source_down = Gauge(
+            "vaguemestre_source_down", "1 while files cannot be taken from there", ["source"], registry=self.registry
+        )
+        self.files = Counter(
+            "vaguemestre_files", "Files taken in, by where they were put", ["source", "end"], registry=self.registry
+        )
         self.fenced = Counter("vaguemestre_fenced", "Marks refused because the lane had a new owner", registry=self.registry)
         self.workers_recycled = Counter(
             "vaguemestre_workers_recycled", "Worker processes ended and replaced", ["reason"], registry=self.registry

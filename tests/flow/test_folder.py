@@ -15,12 +15,15 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
+from prometheus_client import generate_latest
 
 from adapters.folder.inbox import FolderInbox, FolderInboxOptions
 from adapters.folder.outbox import FolderOutbox
+from hub.app import polling
 from hub.app.jobs import start_jobs
 from hub.flow.files_in import FilesIn, FileSource
 from hub.flow.files_out import FileDestination
+from hub.flow.meters import Meters
 from hub.formats.er7.batch import messages
 from hub.model.ports import Answer
 from hub.model.refusals import NoAnswer, PeerRefused, PeerUnavailable
@@ -197,7 +200,7 @@ def inbox_of(path: Path, **more) -> FolderInbox:
 
 
 def lone(path: Path, taker: Taker, *, owner: str = "me", **more) -> FileSource:
-    return FileSource(FilesIn("drop", **{"settle_s": 0, **more}), inbox_of(path, owner=owner), taker, SITE, poll_s=1)
+    return FileSource(FilesIn("drop", **{"settle_s": 0, **more}), inbox_of(path, owner=owner), taker, SITE, Meters(), poll_s=1)
 
 
 def adts(make_adt, *controls: str) -> list[bytes]:
@@ -335,21 +338,25 @@ async def test_a_file_that_is_too_large_is_put_aside_unread(tmp_path, make_adt):
 async def test_a_folder_that_goes_and_comes_back(tmp_path, make_adt, monkeypatch):
     told = []
     monkeypatch.setattr("hub.model.log.event", lambda name, **fields: told.append(name))
-    path, taker = tmp_path / "in", Taker()
-    source = lone(path, taker)
+    path, taker, meters = tmp_path / "in", Taker(), Meters()
+    source = FileSource(FilesIn("drop", settle_s=0), inbox_of(path), taker, SITE, meters, poll_s=1)
     await source.start()
     await source.poll()
+    assert b'vaguemestre_source_down{source="drop"} 1.0' in generate_latest(meters.registry)
     path.mkdir()
     (path / "a.hl7").write_bytes(make_adt("A1"))
     await source.poll()
     assert taker.got == [make_adt("A1")]
     assert [name for name in told if name.startswith("files.")] == ["files.unreachable", "files.reached"]
+    said = generate_latest(meters.registry)
+    assert b'vaguemestre_source_down{source="drop"} 0.0' in said
+    assert b'vaguemestre_files_total{end="done",source="drop"} 1.0' in said
 
 
 @on_a_loop
 async def test_files_that_need_not_be_kept_are_deleted(tmp_path, make_adt):
     (tmp_path / "a.hl7").write_bytes(make_adt("A1"))
-    source = FileSource(FilesIn("drop", settle_s=0), inbox_of(tmp_path, done=None), Taker(), SITE, poll_s=1)
+    source = FileSource(FilesIn("drop", settle_s=0), inbox_of(tmp_path, done=None), Taker(), SITE, Meters(), poll_s=1)
     await source.start()
     await source.poll()
     assert [one.name for one in tmp_path.rglob("*") if one.is_file()] == []
@@ -361,7 +368,7 @@ async def test_drain_ends_the_file_in_hand_and_takes_no_other(tmp_path, make_adt
         (tmp_path / f"{n:02}.hl7").write_bytes(make_adt(f"C{n}"))
     held: list = []
     source = FileSource(
-        FilesIn("drop", settle_s=0), inbox_of(tmp_path), lambda body, origin, reply: held.append(reply), SITE, poll_s=1
+        FilesIn("drop", settle_s=0), inbox_of(tmp_path), lambda body, origin, reply: held.append(reply), SITE, Meters(), poll_s=1
     )
     await source.start()
     polling = asyncio.create_task(source.poll())
@@ -400,7 +407,7 @@ async def test_a_folder_with_very_many_files(tmp_path, make_adt, monkeypatch):
         count[0] += 1
         reply(Answer(b"", code="AA"))
 
-    source = FileSource(FilesIn("drop", settle_s=0), inbox_of(tmp_path), taker, SITE, poll_s=1)
+    source = FileSource(FilesIn("drop", settle_s=0), inbox_of(tmp_path), taker, SITE, Meters(), poll_s=1)
     await source.start()
     memory = resident_bytes()
     polling = asyncio.create_task(source.poll())
@@ -566,3 +573,29 @@ async def test_after_no_answer_the_same_batch_is_asked_about_for_each_of_its_del
     await destination.close()
     with pytest.raises(PeerUnavailable):
         await destination.send(b"MSH|3\r", delivery_id=3, control_id="")
+
+
+# ---- several processes on one store --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("store_of", ["postgres"], indirect=True)
+@on_a_loop
+async def test_one_process_at_a_time_looks_and_another_takes_over_what_a_dead_one_had_claimed(
+    running, folder, make_adt, monkeypatch
+):
+    monkeypatch.setattr(polling, "LEASE_S", 0.6)
+    async with running(CONFIGURED) as one, running(CONFIGURED) as other:
+        dead = polling._Turn(one.hub, "drop")
+        assert await dead.take()
+        folder.put("a.hl7", make_adt("A1"))
+        folder.put("b.hl7", make_adt("B1", ipp="900002"))
+        assert source_of(one)._inbox.claim("b.hl7") is not None  # and then it was seen no more
+        await polling.poll(other.hub, "drop")
+        assert await other.messages() == []
+        await asyncio.sleep(0.7)
+        assert not dead.lasts()
+        await polling.poll(other.hub, "drop")
+        found = await other.settled(2)
+        assert [m["control_id"] for m in reversed(found)] == ["B1", "A1"]  # what was claimed comes first
+        assert await dead.take()  # the turn was given back
+        assert (folder.names("done"), folder.names(".claimed")) == (["a.hl7", "b.hl7"], [])

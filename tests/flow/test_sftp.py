@@ -21,6 +21,7 @@ from adapters.sftp.session import UNSUPPORTED, ServerSaid
 from bench import sftp_server
 from hub.flow.files_in import FilesIn, FileSource
 from hub.flow.files_out import FileDestination
+from hub.flow.meters import Meters
 from hub.model.ports import Answer
 from hub.model.refusals import Misconfigured, NoAnswer, PeerRefused, PeerUnavailable
 from hub.model.site import Site
@@ -114,7 +115,7 @@ def lone(server, taker, tmp_path, *, port: int = 0, owner: str = "me", done: str
         scratch=str(tmp_path),
     )
     inbox = SftpInbox(login_of(server, port, **more), options)
-    return FileSource(FilesIn("labo", settle_s=0, answers=True), inbox, taker, SITE, poll_s=1)
+    return FileSource(FilesIn("labo", settle_s=0, answers=True), inbox, taker, SITE, Meters(), poll_s=1)
 
 
 @pytest.fixture
