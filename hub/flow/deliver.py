@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from hub.bell.port import Bell
@@ -111,18 +112,26 @@ class Dispatcher:
 
     async def left(self) -> None:
         """After `run` has ended: return when no lane is ours any more, and every end is filed."""
-        while self._held or self._ready or self._doubtful:
+        while self._held or self._ready or self._doubtful or self._tasks:
             await self._give_back()
+            await asyncio.gather(*self._tasks)
             doubtful = list(self._doubtful)
             if doubtful:
                 try:
-                    await self._store.write(lambda tx, claims=doubtful: deliveries.forget(tx, claims, now=self._store.now_us()))  # type: ignore[misc]
+                    await self._store.write(partial(self._forget, doubtful))
                 except StoreUnavailable as error:
                     log.event("deliver.store_unavailable", level="warning", destination=self.spec.name, reason=error.code)
                     await asyncio.sleep(0.5)
                     continue
                 self._doubtful = [one for one in self._doubtful if one not in doubtful]
             await asyncio.sleep(0.01)
+
+    def _forget(self, doubtful: Sequence[Claim], tx: Transaction) -> None:
+        deliveries.forget(tx, doubtful, now=self._store.now_us(), ask=self._asks)
+
+    @property
+    def _asks(self) -> bool:
+        return self.spec.on_unsure == "ask"
 
     def look(self) -> None:
         """Look into the ledger for lanes that nobody rang for."""
@@ -206,7 +215,7 @@ class Dispatcher:
     ) -> list[Head]:
         now = self._store.now_us()
         if doubtful:
-            deliveries.forget(tx, doubtful, now=now)
+            deliveries.forget(tx, doubtful, now=now, ask=self._asks)
         if due:
             tx.run_many("UPDATE lane SET not_before = 0 WHERE key = ? AND not_before = ? AND owner IS NULL", sorted(due))
         heads = deliveries.claim(tx, self.spec.name, claim, now=now, at_most=at_most)
@@ -339,7 +348,7 @@ class Dispatcher:
             outcome.after = error.after if isinstance(error, SaidNo) else None
         elif isinstance(error, TranslationFailed | BlobDamaged):
             outcome.event, outcome.breaks_message = DeliveryEvent.GIVE_UP, True
-        if head.unsure and self.spec.on_unsure == "ask" and outcome.event in (DeliveryEvent.FAIL_FOR_NOW, DeliveryEvent.HOLD):
+        if head.unsure and self._asks and outcome.event in (DeliveryEvent.FAIL_FOR_NOW, DeliveryEvent.HOLD):
             outcome.event = DeliveryEvent.NO_ANSWER  # it could not be asked: nobody knows still
         if outcome.event in (DeliveryEvent.FAIL_FOR_NOW, DeliveryEvent.NO_ANSWER, DeliveryEvent.HOLD) and not outcome.block:
             self._delay(outcome, now)
