@@ -29,9 +29,10 @@ def header(kind="ADT^A01", version="2.5", processing="P", control="1", profile="
             for event in ("A01", "A02", "A03", "A08", "A28", "A31")
             for profile in ("", "2.11^IHE_FRANCE-2.11-PAM")
         ),
-        ("ADT^A05", "", None),
-        ("ADT^A40", "", None),
-        ("ADT^Z99", "2.11^IHE_FRANCE-2.11-PAM", None),
+        ("ADT^A05", "", "adt"),
+        ("ADT^A40", "", "adt"),
+        ("ADT^A09", "", None),
+        ("ADT^Z99", "2.11^IHE_FRANCE-2.11-PAM", "adt"),
         ("ADT", "", None),
         ("ORU^R01", "", "oru"),
         ("ORU^R01", "LAB-3^IHE", "oru"),
