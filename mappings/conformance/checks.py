@@ -158,7 +158,7 @@ def document_number(view: View) -> Iterator[Hit]:
     txa = view.message.first("TXA")
     if txa is None or not txa.text(12):
         return
-    number = document_id(Line(txa, view.message).one(12))
+    number = document_id(Line.of(txa, view.message).one(12))
     for document in view.documents[:1]:
         if document.header is not None and number != document.header.id:
             yield Hit(txa, 12, 1, sentence="is not the id of the document in OBX-5.", value=txa.text(12))
@@ -169,7 +169,7 @@ def document_replaced(view: View) -> Iterator[Hit]:
     txa = view.message.first("TXA")
     if txa is None or not txa.text(13) or not view.message.type.endswith("T10"):
         return
-    number = document_id(Line(txa, view.message).one(13))
+    number = document_id(Line.of(txa, view.message).one(13))
     for document in view.documents[:1]:
         if document.header is not None and document.header.replaces and number != document.header.replaces:
             yield Hit(txa, 13, 1, sentence="is not the document that the CDA replaces (relatedDocument).", value=txa.text(13))

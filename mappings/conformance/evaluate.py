@@ -102,7 +102,7 @@ def _condition_holds(condition: Condition, view: View, segment: Segment | None) 
     segments = (segment,) if own and segment is not None else path.segments(view.message, view.parts)
     if not path.field:
         return bool(segments) is (op == "present")
-    values = [value for one in segments for value in path.values(one) if not value.is_empty]
+    values = [value for one in segments for value in path.values(one) if not value.is_empty and value.text != '""']
     if op in ("present", "absent"):
         return bool(values) is (op == "present")
     if op == "like":

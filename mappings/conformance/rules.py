@@ -12,7 +12,8 @@
 | `check` | a named function of `checks`, for what a row cannot say |
 
 `when` lists conditions that all hold: `ZBE-4 in UPDATE CANCEL`, `not in`, `present`, `absent`, `like`. A condition on the
-rule's own segment looks at the same segment. `@name` stands for a list of the table's `[sets]`.
+rule's own segment looks at the same segment; HL7's null (a value that is removed) counts as absent there. `@name` stands for a
+list of the table's `[sets]`.
 """
 
 from __future__ import annotations

@@ -78,6 +78,7 @@ def _adt(event: str, structure: str, *segments: str, pid: str = PID) -> str:
 
 _LOCAL_PID = PID[: PID.index("~" + INS)] + PID[PID.index("^INS||") + 4 :].replace("|VALI", "|PROV")
 _FULL_PID = PID.replace("^INS||", f"^INS{MORE_NUMBERS}||")
+_INS_MRG = f"MRG|{INS}^^^ASIP-SANTE-INS-NIR&1.2.250.1.213.1.4.8&ISO^INS"
 PAM = (
     _adt("A01", "ADT_A01", PV1, _zbe(), ZFA, ZFP, ZFV, ZFM, ZFD, pid=_FULL_PID),
     _adt("A02", "ADT_A02", PV1, _zbe(nature="M")),
@@ -89,6 +90,7 @@ PAM = (
     _adt("A40", "ADT_A39", MRG),
     _adt("A47", "ADT_A30", MRG),
     _adt("A31", "ADT_A05", PV1, pid=_LOCAL_PID),
+    _adt("A47", "ADT_A30", _INS_MRG, pid=PID.replace(INS, '""').replace("|VALI", "|PROV")),
 )
 
 _SYSTEM = "ASIP-SANTE-PS&1.2.250.1.71.4.2.1&ISO"

@@ -328,6 +328,7 @@ TOGETHER = {
     "ins_key": {"ins_for_dmp", "document_patient"},
     "PRT{4=SB}/R": {"sender_for_dmp"},
     "one_document": {"metadata_unknown"},
+    "TXA-12/length": {"document_number"},
     "OBX{3=CONNEXION_SECRETE}/X": {"metadata_order"},
     "ORC-2.3/type": {"placer_number"},
     "ORC-2.4/table": {"placer_number"},
