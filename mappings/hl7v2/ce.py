@@ -34,7 +34,9 @@ def system_of_oid(oid: str) -> str:
 
 
 def coding(code: str, display: str = "", system: str = "") -> dict[str, str]:
-    """A Coding without what is empty."""
+    """A Coding without what is empty; a FHIR code holds single blanks only."""
+    if not code.isalnum():
+        code = " ".join(code.split())
     return {name: text for name, text in (("system", system), ("code", code), ("display", display)) if text}
 
 
@@ -51,7 +53,7 @@ def concept(ce: Composite) -> dict[str, Any] | None:
 
 def full_concept(ce: Composite) -> dict[str, Any] | None:
     """A CE or CWE with both its codings (components 1-3 and 4-6), and CWE-9 as text; None when empty."""
-    parts = [" ".join(ce.text(n).split()) for n in range(1, 10)]  # a FHIR code holds single blanks only
+    parts = [" ".join(ce.text(n).split()) for n in range(1, 10)]
     codings = [coding(parts[n], parts[n + 1], code_system(parts[n], parts[n + 2])) for n in (0, 3) if parts[n]]
     text = parts[8] or parts[1] or parts[4]
     result: dict[str, Any] = {}
