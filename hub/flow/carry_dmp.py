@@ -53,7 +53,7 @@ class DmpCarrier:
         self, head: Head, submission: DmpSubmission, contents: list[bytes], may_send: Callable[[], bool]
     ) -> PeerReference:
         if head.unsure:
-            _ask_first(may_send)
+            _must_hold(may_send)
             try:
                 there = await self._destination.ask(submission)
             except PeerRefused as refused:  # the question, not the document
@@ -63,7 +63,7 @@ class DmpCarrier:
         reason = submission.refused or await self._refusal(head, submission)
         if reason:
             raise PeerRefused(f"it must not go to the DMP ({reason})", reason=reason)
-        _ask_first(may_send)
+        _must_hold(may_send)
         return await self._destination.submit(submission, contents, delivery_id=head.id)
 
     def _read(self, message: Message, head: Head) -> tuple[DmpSubmission, list[bytes]]:
@@ -94,6 +94,6 @@ class DmpCarrier:
         return self._desk().file(tx, head.id, Receipt("DMP", positive, self._store.now_us(), code), creator)
 
 
-def _ask_first(may_send: Callable[[], bool]) -> None:
+def _must_hold(may_send: Callable[[], bool]) -> None:
     if not may_send():
         raise NotOurs("the lease ended before anything was sent")

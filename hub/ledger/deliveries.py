@@ -262,13 +262,17 @@ def give_back(tx: Transaction, heads: Sequence[Head], *, now: int) -> None:
     )
 
 
-def forget(tx: Transaction, claims: Sequence[Claim], *, now: int) -> None:
-    """Release lanes that were taken under these claims, if they were: nothing was sent under them."""
+def forget(tx: Transaction, claims: Sequence[Claim], *, now: int, ask: bool = False) -> None:
+    """Release lanes that were taken under these claims, if they were: nothing was sent under them.
+
+    Whether a delivery was unsure before is not known any more: with `ask` it is taken for so.
+    """
     taken = f"SELECT key FROM lane WHERE owner = ? AND epoch = ? ORDER BY key{tx.locked}"  # noqa: S608
     lanes = [key for claim in claims for (key,) in tx.rows(taken, claim.owner, claim.epoch)]
     tx.run_in("UPDATE lane SET owner = NULL WHERE key IN ({keys})", lanes)
+    after = DeliveryState.UNSURE if ask else DeliveryState.QUEUED
     sending = tx.rows_in("SELECT id FROM delivery WHERE lane IN ({keys}) AND state IN ('SENDING')", lanes) if lanes else []
-    tx.update("delivery", "id", ("state", "updated_at"), [(number, DeliveryState.QUEUED.value, now) for (number,) in sending])
+    tx.update("delivery", "id", ("state", "updated_at"), [(number, after.value, now) for (number,) in sending])
 
 
 def free_all(tx: Transaction) -> None:

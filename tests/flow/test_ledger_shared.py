@@ -95,6 +95,28 @@ def test_a_late_mark_does_not_end_what_was_decided_since_its_lane_was_freed(stor
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("ask", [True, False])
+def test_what_was_perhaps_sent_stays_in_doubt_when_it_is_given_back(stores, ask):
+    """Given back by its owner, or by somebody who does not know whether it took it: the peer is asked where it can be."""
+
+    async def run():
+        async with stores(1) as [store]:
+            await store.write(lambda tx: routed(store, tx, ["dmp/p1"]))
+            [head] = await take(store, "one", destination="dmp")
+            await store.write(lambda tx: tx.run("UPDATE lane SET owner = NULL"))  # it died with the answer
+            [head] = await take(store, "two", destination="dmp")
+            assert head.unsure
+            await store.write(lambda tx: deliveries.give_back(tx, [head], now=20))
+            [head] = await take(store, "three", destination="dmp")
+            assert head.unsure
+            [(owner, epoch)] = await store.read(lambda tx: tx.rows("SELECT owner, epoch FROM lane"))
+            await store.write(lambda tx: deliveries.forget(tx, [Claim(owner, epoch)], now=30, ask=ask))
+            [head] = await take(store, "four", destination="dmp")
+            assert head.unsure is ask
+
+    asyncio.run(run())
+
+
 def test_a_mark_still_counts_after_the_burial_of_who_made_it(stores):
     async def run():
         async with stores(1) as [store]:

@@ -97,3 +97,22 @@ def test_it_serves_where_the_configuration_points_and_counts(installed):
 def test_wrong_use(command, arguments, says):
     done = command("simulate", "dmp", *arguments)
     assert done.returncode == 2 and says in done.stderr
+
+
+def test_a_try_feeds_nobody_and_shows_the_delivery(installed, make_mdm):
+    """Nothing listens where [dmp] points; the receipt's ZAM is no second message of the try."""
+    installed.configure(
+        '[dmp]\nurl = "http://127.0.0.1:9/"\n[[destination]]\nname = "back"\nkind = "mllp"\nconnect = "127.0.0.1:9"',
+        source='return_to = "back"',
+    )
+    file = installed.folder / "report.hl7"
+    for raw, state in ((make_mdm("C1", ACK_RECEPTION="Y"), "DELIVERED"), (without_ins(make_mdm), "REFUSED")):
+        file.write_bytes(raw)
+        shown = json.loads(installed.cli("try", file, "--json").stdout)
+        dmp = next(one for one in shown["deliveries"] if one["destination"] == "dmp")
+        assert (shown["type"], dmp["state"]) == ("MDM^T02", state)
+
+
+def without_ins(make_mdm) -> bytes:
+    """Without a qualified INS, and with a mail beside the DMP, so that the message is taken."""
+    return make_mdm("C2", ACK_RECEPTION="Y", DESTMSSANTEPS="Y").replace(b"||VALI", b"||PROV")
