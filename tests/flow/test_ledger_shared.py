@@ -117,6 +117,39 @@ def test_what_was_perhaps_sent_stays_in_doubt_when_it_is_given_back(stores, ask)
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("what", ["in time", "fenced off", "filed before"])
+def test_what_follows_an_end_is_filed_with_it_or_not_at_all(stores, what):
+    """A receipt is filed by the mark that counts, once; it sees how the delivery ended."""
+
+    async def run():
+        async with stores(1) as [store]:
+            await store.write(lambda tx: routed(store, tx, ["dmp/p1"]))
+            [head] = await take(store, "one", destination="dmp")
+            seen = []
+
+            def receipt(tx: Transaction) -> str:
+                seen.append(tx.rows("SELECT d.state, m.state FROM delivery d JOIN message m ON m.id = d.message_id")[0])
+                acts.file_receipt(tx, head.id, acts.Receipt("DMP", False, 1, "DMPClosed"))
+                return "back"
+
+            def end(**more) -> Outcome:
+                return Outcome(head, DeliveryEvent.REFUSE, 1, 2, after=receipt, **more)
+
+            if what == "fenced off":
+                await store.write(lambda tx: tx.run("UPDATE lane SET owner = 'two', epoch = epoch + 1"))
+            if what == "filed before":
+                await store.write(lambda tx: mark(tx, [end()], owner="one"))
+                seen.clear()
+            [marked] = await store.write(lambda tx: mark(tx, [end(again=True)], owner="one"))
+            assert (marked.ring, seen) == (("back", [("REFUSED", "PARTIAL")]) if what == "in time" else ("", []))
+            filed = await rows(store, "SELECT count(*) FROM receipt")
+            assert filed == [(0 if what == "fenced off" else 1,)]
+            if what != "fenced off":  # refused and told so: one failure, which a retry takes back
+                assert await rows(store, "SELECT failed_n FROM message") == [(1,)]
+
+    asyncio.run(run())
+
+
 def test_a_mark_still_counts_after_the_burial_of_who_made_it(stores):
     async def run():
         async with stores(1) as [store]:
