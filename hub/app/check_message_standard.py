@@ -32,9 +32,10 @@ _TEXT_TYPES = frozenset({"TX", "FT"})
 _PRT_VERSION = "2.7"
 # Tables whose codes nations and hospitals add to, or that describe texts of any origin: no finding.
 _OPEN_TABLES = frozenset(
-    {"HL70003", "HL70076", "HL70104", "HL70125", "HL70190", "HL70191", "HL70200", "HL70203"}
+    {"HL70104", "HL70125", "HL70190", "HL70191", "HL70200", "HL70203"}
     | {"HL70211", "HL70291", "HL70301", "HL70354", "HL70363", "HL70396", "HL70399"}
 )
+_EVENT_TABLES = frozenset({"HL70003", "HL70076"})  # types and events of one's own begin with Z
 _WORDS = {
     "DT": "a date YYYY[MM[DD]]",
     "TM": "a time HH[MM[SS]][±ZZZZ]",
@@ -42,6 +43,7 @@ _WORDS = {
     "NM": "a number",
     "SI": "a whole number",
 }
+_RANGE = re.compile(r"\.\.|,| - | and | or |…")  # a table that writes several values as one is not compared
 _ZERO_DAY = re.compile(r"[12][0-9]{3}(00|0[1-9]|1[0-2])00")
 
 
@@ -218,7 +220,9 @@ class _Fields:
                 yield self._said(Severity.ERROR, f"is not {_WORDS[datatype]}.", **place)
         if datatype == "ID" and table and table not in _OPEN_TABLES:
             values = getattr(self.library, "TABLES", {}).get(table)
-            if values and "Varies" not in values[1] and text not in values[1]:
+            is_own = text.startswith("Z") and table in _EVENT_TABLES
+            is_closed = values and not any(len(value) > 1 and _RANGE.search(value) for value in values[1])
+            if is_closed and not is_own and text not in values[1]:
                 rule = f"HL7 {self.version} table {table.removeprefix('HL7')}"
                 yield finding_at(self.segment, Severity.WARNING, rule, f"is no value of the table ({values[0]}).", **place)
 

@@ -194,11 +194,15 @@ def _max(rule: Rule, view: View) -> Iterator[Hit]:
     assert rule.at is not None
     if not rule.at.field:
         for segment in list(_active(rule, view))[rule.wanted :]:
-            yield Hit(segment, sentence=f"comes more than {rule.wanted} time(s).")
+            yield Hit(segment, sentence=f"comes more than {_times(rule.wanted)}.")
         return
     for segment in _active(rule, view):
         for value in list(rule.at.values(segment))[rule.wanted :]:
-            yield Hit(segment, rule.at.field, value.repetition, sentence=f"is repeated more than {rule.wanted} time(s).")
+            yield Hit(segment, rule.at.field, value.repetition, sentence=f"comes more than {_times(rule.wanted)}.")
+
+
+def _times(n: int) -> str:
+    return "once" if n == 1 else f"{n} times"
 
 
 def _order(rule: Rule, view: View) -> Iterator[Hit]:

@@ -110,6 +110,9 @@ def test_lengths_are_notes_and_unknown_versions_errors():
     found = report(plain.replace("|2.5", "|7.1"), "none")
     assert [(f.severity, f.at) for f in found.findings] == [(Severity.ERROR, "MSH[1]-12")]
     assert found.answer.words == "AE 203 at MSH-12"
+    event = report(plain.replace("A01^ADT_A01", "Q99"), "none").findings
+    assert ("MSH[1]-9.2", "HL7 2.5 table 0003") in {(f.at, f.standard) for f in event}
+    assert not [f for f in report(plain.replace("A01^ADT_A01", "Z77"), "none").findings if f.field == 9]
 
 
 ORDER = "ORC|NW|P{n}^A\rOBR|{n}|P{n}^A||2345-7^Glu^LN"
