@@ -183,7 +183,7 @@ def test_a_large_body_is_a_file_and_keeps_its_place(running, make_adt, read_msa)
 def test_no_route_is_said_and_can_be_discarded(running, make_adt):
     async def main():
         async with running(HIS) as hub, hub.sender() as his:
-            await his.ask(make_adt("C1").replace(b"ADT^A01^ADT_A01", b"ORM^O01^ORM_O01"))
+            await his.ask(make_adt("C1").replace(b"ADT^A01^ADT_A01", b"BAR^P01^BAR_P01"))
             (kept,) = await hub.settled(1)
             assert (kept["state"], kept["ack"]["code"]) == ("NO_ROUTE", "AA")
             await hub.hub.operations.discard(kept["id"])

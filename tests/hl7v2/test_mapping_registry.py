@@ -120,7 +120,7 @@ def test_names_are_unique_and_tables_come_from_outside():
     assert len(set(names)) == len(names) and {"adt", "oru", "mdm", "pfi-mdm-2.1", "pfi-oru-2.1"} <= set(names)
     asked = []
     builtin(lambda name: asked.append(name) or packaged_table(name))
-    assert sorted(asked) == ["document_types", "message_types", "meta_dmpmss"]
+    assert sorted(asked) == ["document_types", "message_types", "meta_dmpmss", "order_control", "ucum_units"]
 
 
 class Stock(AsksForNothing):
