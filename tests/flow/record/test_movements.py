@@ -15,6 +15,7 @@ from hub.formats.er7 import read
 from hub.model.record_change import Json, RecordChange, ResourceChange
 from hub.model.site import Site
 from hub.record.apply import Applied, Arrival, apply_all
+from hub.record.consents import dmp_refusal
 from mappings.hl7v2.adt import Adt
 
 SITE = Site(source="his")
@@ -47,11 +48,11 @@ class Desk:
         self.numbers = count(1_900_000_000_000 << 16)
         self.now = 1_795_000_000_000_000
 
-    def apply(self, *changes: RecordChange, messages: list[int] | None = None) -> list[Applied]:
+    def apply(self, *changes: RecordChange, messages: list[int] | None = None, patient: int = PATIENT) -> list[Applied]:
         """File changes together, each as a message of its own unless `messages` are told."""
         self.now += 1_000_000
         numbers = messages or [next(self.numbers) for _ in changes]
-        arrivals = [Arrival(change, PATIENT, number, "his") for change, number in zip(changes, numbers, strict=True)]
+        arrivals = [Arrival(change, patient, number, "his") for change, number in zip(changes, numbers, strict=True)]
         return apply_all(self.tx, arrivals, next_id=lambda: next(self.numbers), now_us=self.now)
 
     def stay(self, key: str = KEY) -> Json:
@@ -378,3 +379,49 @@ def test_stay_that_was_filed_before_movements_were_kept(desk: Desk) -> None:
     desk.apply(adt("A03", "080900", zbe="9|080900|INSERT"))
     body = desk.stay()
     assert (body["status"], body["period"]["start"], body["class"]["code"]) == ("finished", "2026-03-02T08:00:00+01:00", "IMP")
+
+
+def test_visit_number_of_another_patient_makes_a_stay_beside(desk: Desk) -> None:
+    desk.apply(FRENCH[1], FRENCH[2])
+    before = desk.stay()
+    for change in (FRENCH[1], FRENCH[12]):
+        (applied,) = desk.apply(change, patient=78)
+        assert [one.code for one in applied.findings] == ["NUMBER_OF_ANOTHER_PATIENT"]
+    assert desk.stay() == before
+    assert desk.stay(f"{KEY}#78")["status"] == "finished"
+    assert statuses(desk.stay(f"{KEY}#78"))[0] == ("arrived", "02 08:00", "08 10:00")
+
+
+CONSENTS = (
+    adt("A01", "020800", zbe="1|020800|INSERT", more=("ZFA|ACTIF|20240101|||||||INO|20260302|IC|20260302",)),
+    adt("A01", "030800", zbe="1|020800|INSERT", more=("ZFA||||||||| IO|20260303|INC|20260303",)),
+    adt("A01", "040800", zbe="1|020800|INSERT", more=("ZFA|FERME|20260304|20260304",)),
+)
+
+
+@settings(deadline=None, max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(order=st.permutations(range(2)))
+def test_latest_word_on_consent_counts(engine: Any, order: list[int]) -> None:
+    desk = Desk(engine)
+    desk.tx.insert("patient", ("id", "birth_name", "birth_date", "sex", "status", "created_at"), [(PATIENT, "", "", "", "", 0)])
+    for n in order:
+        desk.apply(CONSENTS[n])
+    rows = desk.tx.rows("SELECT key, body FROM resource WHERE type = 'Consent' ORDER BY key")
+    bodies = {key: orjson.loads(body) for key, body in rows}
+    assert list(bodies) == [f"{PATIENT}|dmp-feeding", f"{KEY}|dmp-consultation"]
+    for body in bodies.values():
+        get_fhir_model_class("Consent").model_validate({"resourceType": "Consent", **body})
+    assert [body["provision"]["code"][0]["coding"][0]["code"] for body in bodies.values()] == ["IO", "INC"]
+    assert dmp_refusal(desk.tx, [PATIENT]) == {PATIENT: "ConsentOpposed"}
+    desk.apply(adt("A01", "050800", zbe="1|020800|INSERT", more=("ZFA|||||||||INO|20260305",)), CONSENTS[2])
+    assert dmp_refusal(desk.tx, [PATIENT]) == {}
+    desk.apply(adt("A31", "060800", more=("ZFA|FERME|20260306",)))
+    assert dmp_refusal(desk.tx, [PATIENT]) == {PATIENT: "DMPClosed"}
+
+
+@only_sqlite
+def test_consent_of_nobody_is_not_filed(desk: Desk) -> None:
+    (arrival,) = [Arrival(CONSENTS[0], None, next(desk.numbers), "his")]
+    (applied,) = apply_all(desk.tx, [arrival], next_id=lambda: next(desk.numbers), now_us=desk.now)
+    assert [one.code for one in applied.findings] == ["PATIENT_UNKNOWN"]
+    assert desk.tx.rows("SELECT key FROM resource WHERE type = 'Consent'") == [(f"{KEY}|dmp-consultation",)]
