@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from hub.app.beside import opened
 from hub.app.config import Installation, absolute
 from hub.app.doctor_running import Running, members
+from hub.app.prints import of_configuration
 from hub.app.terminal import counted, destination_name
 from hub.model.refusals import HubError
 from hub.store.verdicts import OK, WARNING, Verdict
@@ -31,6 +32,7 @@ def processes(installation: Installation, running: Running | None) -> Iterator[V
     for one in found:
         silent_s = (newest - one.seen_us) / 1e6
         name, says = f"process {one.edge}", f"{one.role} on {one.host}, process {one.pid}, version {one.version}"
+        says += f", configuration {one.configuration}" if one.configuration else ""
         if newest - one.seen_us > one.lease_us:
             step = "look at that machine; the others have taken its work"
             yield Verdict(name, WARNING, f"{says}: silent for {silent_s:.0f} s longer than the others", step)
@@ -38,6 +40,10 @@ def processes(installation: Installation, running: Running | None) -> Iterator[V
             yield Verdict(name, OK, says)
     if len({one.version for one in found}) > 1:
         yield Verdict("processes", WARNING, "run different versions", "end the upgrade on every machine")
+    others = [str(one.edge) for one in found if one.configuration not in ("", of_configuration(installation))]
+    if others:
+        step = "reload or restart them: kill -HUP, or POST /api/v1/reload"
+        yield Verdict("configuration", WARNING, f"processes {', '.join(others)} run with another than this file", step)
     missing = [part for part in ("edge", "worker", "web") if found and not {one.role for one in found} & {"all", part}]
     for part in missing:
         yield Verdict("processes", WARNING, f"none has the role {part}", f"vaguemestre run --role {part} on some machine")

@@ -10,7 +10,9 @@ from hub.app.config import Installation
 from hub.app.lock import running_hub
 from hub.model.refusals import HubError
 
-_MEMBERS = "SELECT role, host, pid, version, edge, seen_at, lease_until - seen_at FROM member ORDER BY host, role, edge"
+_MEMBERS = (
+    "SELECT role, host, pid, version, edge, seen_at, lease_until - seen_at, configuration FROM member ORDER BY host, role, edge"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,7 @@ class Member:
     edge: int
     seen_us: int
     lease_us: int
+    configuration: str  # fingerprint of what it runs with
 
 
 @dataclass(frozen=True, slots=True)

@@ -278,6 +278,10 @@ class Hub:
             await self.listen(section.name)
 
     @property
+    def is_started(self) -> bool:
+        return self._ready["listeners"]
+
+    @property
     def takes_messages(self) -> bool:
         return "edge" in self._parts
 

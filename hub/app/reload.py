@@ -79,6 +79,7 @@ class Reloader:
         self._lock = asyncio.Lock()
         self._ending: set[asyncio.Task[None]] = set()  # ways out that still end what they had in flight
         self._asked: set[asyncio.Task[Any]] = set()
+        self._ended = False
 
     async def reload(self, file: Path | None = None) -> Reloaded:
         """Read the file again, check it, put it in force.
@@ -89,6 +90,8 @@ class Reloader:
         async with self._lock:
             hub = self._hub
             try:
+                if self._ended:
+                    raise ConfigurationRefused([self._mistake("-", "the hub is stopping")])
                 if self._ending:
                     raise ConfigurationRefused([self._mistake("-", _BUSY)])
                 prepared = await asyncio.to_thread(prepare, hub.installation, file or hub.installation.file, hub.listening())
@@ -104,6 +107,9 @@ class Reloader:
 
     def reload_soon(self) -> None:
         """On SIGHUP; the log says how it went."""
+        if self._ended or not self._hub.is_started:
+            log.event("reload.ignored", level="warning", reason="the hub is starting or stopping")
+            return
         task = asyncio.ensure_future(self.reload_for_api())
         self._asked.add(task)
         task.add_done_callback(self._asked.discard)
@@ -117,6 +123,7 @@ class Reloader:
 
     async def stop(self) -> None:
         """The process ends: who still waits for deliveries waits no more."""
+        self._ended = True
         tasks = [*self._asked, *self._ending]
         for task in tasks:
             task.cancel()

@@ -49,8 +49,8 @@ def run_hub(installation: Installation, *, role: str = "all", status: str = "") 
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        await hub.start()
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hub.reloader.reload_soon)
+        await hub.start()
         log.event(
             "hub.listening",
             seconds=round(time.perf_counter() - began, 3),

@@ -128,6 +128,8 @@ def test_there_is_a_unit_for_each_role():
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
 def test_a_unit_says_only_what_the_command_line_has(unit):
     for line in unit.read_text().splitlines():
+        if line == "ExecReload=/bin/kill -HUP $MAINPID":
+            continue
         if line.startswith("Exec"):
             program, *words = shlex.split(line.partition("=")[2])
             assert program.endswith("/vaguemestre") and wrong_words(words) == [], line

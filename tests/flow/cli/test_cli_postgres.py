@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import time
 
@@ -281,3 +282,18 @@ def certified(tmp_path):
     files[1].write_bytes(cert.sign(ca_key, hashes.SHA256()).public_bytes(pem))
     files[2].write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
     return files
+
+
+def test_a_process_that_runs_with_another_file_is_seen(clustered):
+    clustered.start()
+    code, found = examined(clustered)
+    assert "configuration" not in found and ", configuration " in found["process 0"]["says"]
+    clustered.configure("[retention]\ndone_days = 30\n")
+    code, found = examined(clustered)
+    assert (code, found["configuration"]["level"]) == (0, "warning") and "reload" in found["configuration"]["next"]
+    clustered.process.send_signal(signal.SIGHUP)
+    end = time.monotonic() + 10
+    while '"reload.done"' not in (clustered.folder / "log").read_text():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert "configuration" not in examined(clustered)[1]
