@@ -53,7 +53,9 @@ def concept(ce: Composite) -> dict[str, Any] | None:
 
 def full_concept(ce: Composite) -> dict[str, Any] | None:
     """A CE or CWE with both its codings (components 1-3 and 4-6), and CWE-9 as text; None when empty."""
-    parts = [" ".join(ce.text(n).split()) for n in range(1, 10)]
+    if ce.is_empty():
+        return None
+    parts = [text if (text := ce.text(n)).isalnum() else " ".join(text.split()) for n in range(1, 10)]
     codings = [coding(parts[n], parts[n + 1], code_system(parts[n], parts[n + 2])) for n in (0, 3) if parts[n]]
     text = parts[8] or parts[1] or parts[4]
     result: dict[str, Any] = {}

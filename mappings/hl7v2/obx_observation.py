@@ -220,7 +220,7 @@ def _effective(part: Part, context: Context) -> str:
     """OBX-14, else when the specimen was taken, else OBX-19."""
     zone = context.site.timezone
     return (
-        parse_ts(part.fields.text(14), zone).fhir_datetime()
+        (part.fields.raw(14) and parse_ts(part.fields.text(14), zone).fhir_datetime())
         or context.effective
         or parse_ts(part.fields.text(19), zone).fhir_datetime()
     )
@@ -229,13 +229,13 @@ def _effective(part: Part, context: Context) -> str:
 def _put_performers(body: Json, part: Part, context: Context) -> None:
     """OBX-16, OBX-25 (people), OBX-23 (organisation), else OBX-15 (producer); OBX-17 is the method, OBX-18 the device."""
     fields = part.fields
-    people = [practitioner_reference(one) for n in (16, 25) for one in fields.all(n)]
-    organisation = organization_reference(fields.one(23), context.site)
+    people = [practitioner_reference(one) for n in (16, 25) if fields.raw(n) for one in fields.all(n)]
+    organisation = organization_reference(fields.one(23), context.site) if fields.raw(23) else None
     if organisation is None and (name := fields.text(15, 2) or fields.text(15)):
         organisation = {"type": "Organization", "display": name}
     if performers := [one for one in (*people, organisation) if one is not None]:
         body["performer"] = performers
-    if (method := full_concept(fields.one(17))) is not None:
+    if fields.raw(17) and (method := full_concept(fields.one(17))) is not None:
         body["method"] = method
     if device := fields.text(18):
         body["device"] = {"type": "Device", "display": device}

@@ -71,7 +71,9 @@ def obx_text(part: Part, message: Message) -> str:
 def number(text: str) -> tuple[str, int | float] | None:
     """Comparator and number; None when it is none, or has more digits than a double keeps."""
     found = _NUMBER.fullmatch(text.strip())
-    if found is None or sum(one.isdigit() for one in found[2].lower().partition("e")[0]) > _MOST_DIGITS:
+    if found is None:
+        return None
+    if len(found[2]) > _MOST_DIGITS and sum(one.isdigit() for one in found[2].lower().partition("e")[0]) > _MOST_DIGITS:
         return None
     written = found[2].replace(",", ".")
     value = float(written)
