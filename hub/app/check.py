@@ -320,7 +320,7 @@ def _drawn(graph: Json) -> list[str]:
         if not arrows:
             lines.append("└── nothing: NO_ROUTE")
         if source["return_to"]:
-            lines.append(f"    receipts ──▶ {source['return_to']} (ZAM receipts come with their release)")
+            lines.append(f"    receipts ──▶ {source['return_to']}  (ZAM)")
         lines.append("")
     mappings = graph["mappings"]
     lines.append(f"Translations  {', '.join(mappings['structures'])}")
@@ -337,7 +337,10 @@ def _where(name: str, there: dict[str, Json]) -> str:
     if name == RECORD:
         return "  the patient record, here"
     if name == REQUESTED:
-        waiting = sorted({there[one]["waits"] for one in _REQUESTED} - {""})
-        return f"  what the message asks for ({', '.join(_REQUESTED)})" + (f", waits: {', '.join(waiting)}" if waiting else "")
+        asked = (
+            f"{one}, waits: {there[one]['waits']}" if there[one]["waits"] else f"{one} {there[one]['connect']}"
+            for one in _REQUESTED
+        )
+        return f"  what the message asks for ({'; '.join(asked)})"
     destination = there[name]
     return f"  {destination['kind'].upper()} {destination['connect']}, {_TLS_WORDS[destination['tls']]}"

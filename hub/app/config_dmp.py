@@ -50,6 +50,13 @@ class DmpSection(Strict):
             raise ValueError("leaves this machine without TLS: use https://")
         return value if value.endswith("/") else value + "/"
 
+    @property
+    def host_and_port(self) -> str:
+        """HOST:PORT of the address."""
+        parts = urlsplit(self.url)
+        host = f"[{parts.hostname}]" if parts.hostname and ":" in parts.hostname else parts.hostname
+        return f"{host}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+
     @model_validator(mode="after")
     def _files(self) -> DmpSection:
         if self.tls_key_file is not None and self.tls_cert_file is None:

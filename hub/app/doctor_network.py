@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from hub.app.certificate_dates import MAX_BYTES, NotACertificate, validities
-from hub.app.check import tls_mistakes
+from hub.app.check import dmp_mistakes, tls_mistakes
 from hub.app.config import Installation, absolute
 from hub.app.doctor_running import Running
 from hub.app.ways import MllpDestinationSection, MllpSourceSection
@@ -103,32 +103,35 @@ def readiness(installation: Installation, running: Running | None) -> Iterator[V
 
 def destinations(installation: Installation, running: Running | None) -> Iterator[Verdict]:
     """Whether each destination takes a connection now; its deliveries wait while it does not."""
-    sections = [one for one in installation.configuration.destination if isinstance(one, MllpDestinationSection)]
-    if not sections:
+    configuration = installation.configuration
+    there = {f"destination {d.name}": d.connect for d in configuration.destination if isinstance(d, MllpDestinationSection)}
+    if configuration.dmp is not None:
+        there["DMP"] = configuration.dmp.host_and_port
+    if not there:
         return
-    with ThreadPoolExecutor(min(16, len(sections))) as pool:
-        for section, code in zip(sections, pool.map(_connect_to, sections), strict=True):
-            name = f"destination {section.name}"
+    with ThreadPoolExecutor(min(16, len(there))) as pool:
+        for (name, address), code in zip(there.items(), pool.map(_connect, there.values()), strict=True):
             if code:
                 yield Verdict(
                     name,
                     WARNING,
-                    f"{section.connect} takes no connection ({code}): its deliveries wait",
+                    f"{address} takes no connection ({code}): its deliveries wait",
                     "is the receiving application running, and is a firewall between?",
                 )
             else:
-                yield Verdict(name, OK, f"{section.connect} takes connections")
+                yield Verdict(name, OK, f"{address} takes connections")
 
 
 def certificates(installation: Installation, running: Running | None) -> Iterator[Verdict]:
     """Certificates load, fit their keys, and last."""
-    for mistake in tls_mistakes(installation):
+    for mistake in (*tls_mistakes(installation), *dmp_mistakes(installation)):
         yield Verdict(
             "certificates", WRONG, mistake.sentence, "a PEM certificate and its own key, both readable by the user of the hub"
         )
     configuration = installation.configuration
     seen: set[Path] = set()
-    for section in (configuration.web, configuration.bell, *configuration.source, *configuration.destination):
+    dmp = [configuration.dmp] if configuration.dmp is not None else []
+    for section in (configuration.web, configuration.bell, *configuration.source, *configuration.destination, *dmp):
         for key in _TLS_FILES:
             path = absolute(installation, getattr(section, key, None))
             if path is not None and path not in seen:
@@ -169,10 +172,6 @@ def _reachable(listen: str) -> str:
     host, port = _split(listen)
     called = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
     return f"{called}:{port}"
-
-
-def _connect_to(section: MllpDestinationSection) -> str:
-    return _connect(section.connect)
 
 
 def _connect(address: str) -> str:

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 import uvicorn
 from starlette.applications import Starlette
@@ -82,9 +81,7 @@ def listen_of(installation: Installation) -> str:
     section = installation.configuration.dmp
     if section is None or not section.url.startswith("http://"):
         return ""
-    parts = urlsplit(section.url)
-    host = f"[{parts.hostname}]" if parts.hostname and ":" in parts.hostname else parts.hostname
-    return f"{host}:{parts.port or 80}"
+    return section.host_and_port
 
 
 def _serve(application: Any, host: str, port: int) -> int:

@@ -163,7 +163,11 @@ async def skip_delivery(request: Request, caller: Operator, uid: DeliveryId) -> 
 
 @router.post("/deliveries/{id}/receipts", summary="File a receipt that came another way")
 async def file_receipt(request: Request, caller: Operator, uid: DeliveryId) -> Response:
-    """Body: `{"kind": "ACK"|"DMP"|"DSN"|"MDN", "positive": true, "code": …, "at": …}`."""
+    """Body: `{"kind": "ACK"|"DMP"|"DSN"|"MDN", "positive": true, "code": …, "at": …}`.
+
+    The creator of the document is told (ZAM) when its message asked for it; the same receipt again is not told again. At a
+    delivery to an application `detail` names the mailbox of a DSN or MDN.
+    """
     told = await optional_json(request)
     only_known_keys(told, "kind", "positive", "code", "at", "detail")
     kind, positive, code, detail = told.get("kind"), told.get("positive"), told.get("code"), told.get("detail")
