@@ -43,7 +43,7 @@ _WORDS = {
     "NM": "a number",
     "SI": "a whole number",
 }
-_RANGE = re.compile(r"\.\.|,| - | and | or |…")  # a table that writes several values as one is not compared
+_RANGE = re.compile(r"\.\.|,| [-_]| and | or |…")  # a table that writes several values as one is not compared
 _ZERO_DAY = re.compile(r"[12][0-9]{3}(00|0[1-9]|1[0-2])00")
 
 
@@ -219,12 +219,12 @@ class _Fields:
             elif trouble and not is_birth_date:
                 yield self._said(Severity.ERROR, f"is not {_WORDS[datatype]}.", **place)
         if datatype == "ID" and table and table not in _OPEN_TABLES:
-            values = getattr(self.library, "TABLES", {}).get(table)
+            title, values = getattr(self.library, "TABLES", {}).get(table, ("", ()))
             is_own = text.startswith("Z") and table in _EVENT_TABLES
-            is_closed = values and not any(len(value) > 1 and _RANGE.search(value) for value in values[1])
-            if is_closed and not is_own and text not in values[1]:
+            is_closed = bool(values) and not any(len(value) > 1 and _RANGE.search(value) for value in values)
+            if is_closed and not is_own and text not in values:
                 rule = f"HL7 {self.version} table {table.removeprefix('HL7')}"
-                yield finding_at(self.segment, Severity.WARNING, rule, f"is no value of the table ({values[0]}).", **place)
+                yield finding_at(self.segment, Severity.WARNING, rule, f"is no value of the table ({title}).", **place)
 
     def _trouble(self, text: str, datatype: str) -> str:
         try:
