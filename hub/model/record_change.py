@@ -63,7 +63,8 @@ class MovementChange:
     `encounter` is the key of the stay (that of its `ResourceChange`), `key` identifies the movement within it (ZBE-1, or made
     of event and time by senders without ZBE). `event` is the message's (A01, Z99, …), `original_event` that of the movement
     which is updated or cancelled (ZBE-6). `start` is a FHIR dateTime (ZBE-2). `facts` are the elements of an Encounter that
-    hold from then on: class, location, participant, serviceType, serviceProvider, …
+    hold from then on: class, location, participant, serviceType, serviceProvider, … Names that begin with `_` are none: they
+    tell the record more of the movement (`hub.record.stay`).
     """
 
     encounter: str
