@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -56,46 +57,58 @@ def test_the_page_of_commands_names_them_all():
     assert missing == []
 
 
-def settings(model: type[BaseModel], section: str = "") -> list[tuple[str, str, object]]:
-    """Section, name and default of every setting."""
-    found = []
+def models(annotation: object) -> list[type[BaseModel]]:
+    """The sections that a setting holds: one, or one of each kind."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in models(part)]
+
+
+def settings(model: type[BaseModel], section: str = "", kind: str = "") -> dict[tuple[str, str, str], object]:
+    """The default of every setting, by section, kind (where a section has kinds) and name."""
+    found = {}
     for name, field in model.model_fields.items():
-        kinds = (field.annotation, *get_args(field.annotation))
-        inner = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
-        if inner and name != "when":
-            found += settings(inner[0], f"{section}.{name}" if section else name)
-        else:
-            found.append((section, name, field.default))
+        inner = models(field.annotation) if name != "when" else []
+        for one in inner:
+            kinds = get_args(one.model_fields["kind"].annotation) if "kind" in one.model_fields else ("",)
+            found |= settings(one, f"{section}.{name}" if section else name, kinds[0])
+        if not inner:
+            found[section, kind, name] = field.default
     return found
 
 
-def documented() -> dict[tuple[str, str], list[str]]:
-    """The cells of every row of the page's tables."""
+def documented() -> dict[tuple[str, str, str], list[str]]:
+    """The cells of every row of the page's tables, by section, kind and name. What stands under no kind is of each."""
     page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    known = settings(Configuration)
     found = {}
-    for part in page.replace("### `", "## `").split("## `")[1:]:
-        section = part.partition("]")[0].lstrip("[")
-        found.update({(section, row.split("`")[1]): row.split("|") for row in part.splitlines() if row.startswith("| `")})
-    return {key: cells for key, cells in found.items() if key[1] != "VAGUEMESTRE_CONFIG"}
+    for part in re.split(r"^#+ ", page, flags=re.MULTILINE)[1:]:
+        heading = part.partition("\n")[0]
+        rows = {row.split("`")[1]: row.split("|") for row in part.splitlines() if row.startswith("| `")}
+        for section in re.findall(r"`\[+([a-z._]+)\]+`", heading):
+            every = {kind for where, kind, _ in known if where == section}
+            for kind in re.findall(r'`"([a-z]+)"`', heading) or every:
+                found |= {(section, kind, name): cells for name, cells in rows.items()}
+    return found
 
 
 def test_the_page_of_settings_has_each_in_its_section():
-    known = {(section, name) for section, name, _ in settings(Configuration)}
-    assert len(known) > 60
+    known = settings(Configuration).keys()
+    assert len(known) > 100
     assert known == documented().keys()
 
 
 def test_a_default_of_the_page_is_the_default():
     rows = documented()
-    numbers = [
-        (section, name, default)
-        for section, name, default in settings(Configuration)
+    numbers = {
+        key: default
+        for key, default in settings(Configuration).items()
         if isinstance(default, int | float | str) and not isinstance(default, bool) and default != ""
-    ]
-    assert len(numbers) > 25
+    }
+    assert len(numbers) > 50
     wrong = []
-    for section, name, default in numbers:
+    for key, default in numbers.items():
         written = {f'`"{default}"`'} if isinstance(default, str) else {f"`{default:g}`", f"`{default}`"}
-        if not any(text in rows[section, name][3] for text in written):
-            wrong.append((section, name, default, rows[section, name][3]))
+        if not any(text in rows[key][3] for text in written):
+            wrong.append((*key, default, rows[key][3]))
     assert wrong == []
