@@ -14,7 +14,7 @@ from hub.model.movement_events import NAMELESS_CANCEL, NAMELESS_CORRECTION
 from hub.model.record_change import Json, MovementAction, MovementChange
 from hub.model.refusals import Finding
 from hub.model.uids import uid_text
-from hub.record.filing import Filing, Stored
+from hub.record.filing import Stored
 from hub.record.instants import instant
 from hub.record.stay import COMPUTED, Row, Stay, encounter_of, in_sequence, movements_of
 from hub.store import Transaction
@@ -102,13 +102,9 @@ class Stays:
             if not _is_known(stay, one)
         ]
 
-    def flush(self, filing: Filing) -> None:
+    def flush(self) -> None:
         if self._new:
-            self._tx.insert(
-                "movement",
-                ("id", "encounter_id", *_COLUMNS),
-                [(filing.next_id(), encounter, *_values(row)) for encounter, row in self._new],
-            )
+            self._tx.insert("movement", ("encounter_id", *_COLUMNS), [(encounter, *_values(row)) for encounter, row in self._new])
             self._new = []
 
 

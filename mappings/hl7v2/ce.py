@@ -33,11 +33,14 @@ def system_of_oid(oid: str) -> str:
     return _OIDS.get(oid) or (f"urn:oid:{oid}" if is_oid(oid) else "")
 
 
+def fhir_code(text: str) -> str:
+    """A code as FHIR writes it: single blanks inside, none around."""
+    return text if text.isalnum() else " ".join(text.split())
+
+
 def coding(code: str, display: str = "", system: str = "") -> dict[str, str]:
     """A Coding without what is empty; a FHIR code holds single blanks only."""
-    if not code.isalnum():
-        code = " ".join(code.split())
-    return {name: text for name, text in (("system", system), ("code", code), ("display", display)) if text}
+    return {name: text for name, text in (("system", system), ("code", fhir_code(code)), ("display", display)) if text}
 
 
 def concept(ce: Composite) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mappings.hl7v2.ce import fhir_code
 from mappings.hl7v2.line import Composite
 
 Json = dict[str, Any]
@@ -32,7 +33,7 @@ def pam_system(field: str) -> str:
 
 def pam_coding(field: str, ce: Composite, labels: dict[str, str] | None = None) -> Json | None:
     """A code of a Z field, with its label; None when it is empty."""
-    code = ce.text(1)
+    code = fhir_code(ce.text(1))
     if not code:
         return None
     display = (labels or {}).get(code.upper()) or ce.text(2)

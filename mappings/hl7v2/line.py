@@ -13,6 +13,8 @@ from typing import cast
 from hub.formats.er7 import Message, Segment, Separators, unescape
 from hub.formats.er7.charset import NUL, SUBSTITUTE, decode
 
+SAME_PERSON = 1024  # PID lines that are remembered, cut: messages about one patient come in bursts
+
 
 class Manner:
     """How the values of a line are read: its separators as text, and whether values are taken as they are.
@@ -102,17 +104,21 @@ class Line:
 
     __slots__ = ("_all", "_fields", "_manner")
 
-    def __init__(self, segment: Segment, message: Message) -> None:
-        raw = segment.line()
+    def __init__(self, raw: bytes, separators: Separators, charset: str) -> None:
         if NUL in raw:
             raw = raw.replace(NUL, SUBSTITUTE)
         try:
-            text, is_plain = raw.decode(message.charset), True
+            text, is_plain = raw.decode(charset), True
         except UnicodeDecodeError:
-            text, is_plain = raw.decode(message.charset, "surrogateescape"), False
-        self._manner = _manner(message.separators, message.charset, is_plain)
+            text, is_plain = raw.decode(charset, "surrogateescape"), False
+        self._manner = _manner(separators, charset, is_plain)
         self._fields = text.split(self._manner.field)
         self._all: dict[int, list[Composite]] = {}
+
+    @classmethod
+    def of(cls, segment: Segment, message: Message) -> Line:
+        """That segment of that message."""
+        return cls(segment.line(), message.separators, message.charset)
 
     def raw(self, field: int) -> str:
         """A whole field as written."""
@@ -124,8 +130,13 @@ class Line:
         if found is None:
             manner = self._manner
             value = self._fields[field] if field < len(self._fields) else ""
-            parts = value.split(manner.repetition) if manner.repetition and manner.repetition in value else (value,)
-            found = self._all[field] = [Composite(manner, one) for one in parts] if value else []
+            if not value:
+                found = []
+            elif manner.repetition and manner.repetition in value:
+                found = [Composite(manner, one) for one in value.split(manner.repetition)]
+            else:
+                found = [Composite(manner, value)]
+            self._all[field] = found
         return found
 
     def one(self, field: int) -> Composite:
@@ -135,15 +146,26 @@ class Line:
 
     def text(self, field: int, component: int = 1, subcomponent: int = 1) -> str:
         """Of the first repetition."""
-        if field >= len(self._fields) or not self._fields[field]:
+        if field >= len(self._fields):
             return ""
-        return self.one(field).text(component, subcomponent)
+        value = self._fields[field]
+        if not value:
+            return ""
+        if value.isalnum() and self._manner.is_plain:
+            return value if component == subcomponent == 1 else ""  # nothing in it to cut, undo or strip
+        return self.all(field)[0].text(component, subcomponent)
 
     def is_null(self, field: int) -> bool:
         """Whether the sender says that the value is removed."""
         return self.raw(field).strip() == '""'
 
 
+@lru_cache(maxsize=SAME_PERSON)
+def _person_line(raw: bytes, separators: Separators, charset: str) -> Line:
+    return Line(raw, separators, charset)
+
+
+_UNSEEN = object()
 _NAMES = ""  # under which a message's views hold the names of its segments
 
 
@@ -157,17 +179,15 @@ def has(message: Message, name: str) -> bool:
 
 def line(message: Message, name: str) -> Line | None:
     """The first segment of that name, cut once a message; None when there is none."""
-    made = message.views.get(name)
-    if made is None:
-        if not has(message, name):
-            return None
-        segment = message.first(name)
-        if segment is None:
-            return None
-        made = message.views[name] = Line(segment, message)
-    return cast("Line", made)
+    views = message.views
+    made = views.get(name, _UNSEEN)
+    if made is _UNSEEN:
+        segment = message.first(name) if has(message, name) else None
+        cut = _person_line if name == "PID" else Line
+        made = views[name] = cut(segment.line(), message.separators, message.charset) if segment is not None else None
+    return cast("Line | None", made)
 
 
 def lines(message: Message, name: str) -> list[Line]:
     """All segments of that name."""
-    return [Line(segment, message) for segment in message.segments(name)] if has(message, name) else []
+    return [Line.of(segment, message) for segment in message.segments(name)] if has(message, name) else []

@@ -90,7 +90,7 @@ def _contents(message: Message) -> Iterator[tuple[Line, str, ContentRange]]:
         if obx.text(2).upper() == "ED" or obx.text(2).upper() in TEXT_TYPES:
             content = obx_content(obx, message)
             if content is not None:
-                yield Line(obx, message), obx.at(5), content
+                yield Line.of(obx, message), obx.at(5), content
 
 
 def _changes(message: Message, site: Site) -> Iterator[DocumentChange]:

@@ -84,10 +84,10 @@ def _mrgs_of_the_first(message: Message) -> tuple[list[Line], list[Line]]:
     first = current = ""
     for segment in message.segments():
         if segment.name == "PID":
-            current = Line(segment, message).raw(3)
+            current = Line.of(segment, message).raw(3)
             first = first or current
         elif segment.name == "MRG":
-            (ours if current == first else others).append(Line(segment, message))
+            (ours if current == first else others).append(Line.of(segment, message))
     return ours, others
 
 

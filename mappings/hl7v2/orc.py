@@ -131,11 +131,12 @@ def _priority(group: OrderGroup) -> str | None:
 def _occurrence(group: OrderGroup, site: Site) -> Json:
     """When it should be done: TQ1-7, TQ1-8, else ORC-7.4 and .5, OBR-27.4 and .5, else OBR-36, OBR-6. A pattern is text."""
     start, end = _when(group, site)
-    pattern = next((text for part in group.timings if (text := part.fields.text(3) or part.fields.text(11))), "")
+    patterns = (clean(part.fields.text(3) or part.fields.text(11)) for part in group.timings)
+    pattern = next((text for text in patterns if text), "")
     begins, ends = start.fhir_datetime(), end.fhir_datetime()
     if pattern:
         bounds = {name: said for name, said in (("start", begins), ("end", ends)) if said}
-        timing: Json = {"code": {"text": clean(pattern)}}
+        timing: Json = {"code": {"text": pattern}}
         if bounds:
             timing["repeat"] = {"boundsPeriod": bounds}
         return {"occurrenceTiming": timing, "occurrenceDateTime": None, "occurrencePeriod": None}
@@ -167,7 +168,7 @@ def _reasons(group: OrderGroup) -> list[Json]:
     if group.obr is not None:
         found += [concept for one in group.obr.fields.all(31) if (concept := full_concept(one)) is not None]
     for part in group.diagnoses:
-        concept = full_concept(part.fields.one(3)) or ({"text": part.fields.text(4)} if part.fields.text(4) else None)
+        concept = full_concept(part.fields.one(3)) or ({"text": text} if (text := clean(part.fields.text(4))) else None)
         if concept is not None:
             found.append(concept)
     if group.obr is not None and (text := clean(group.obr.fields.text(13))):

@@ -103,9 +103,9 @@ class _Walk:
         name = segment.name
         if name == "NTE":
             if self._last is not None:
-                self._last.notes.append(_note(Line(segment, message)))
+                self._last.notes.append(_note(Line.of(segment, message)))
             return
-        part = self._last = Part(segment, Line(segment, message))
+        part = self._last = Part(segment, Line.of(segment, message))
         if name == "ORC":
             self._orc(part)
         elif name == "OBR":

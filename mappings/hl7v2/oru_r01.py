@@ -83,7 +83,7 @@ def _changes(message: Message, site: Site) -> Iterator[DocumentChange]:
         status = obx.text(11).upper()
         if content is None and status not in _WITHDRAWN:
             continue
-        fields, order = Line(obx, message), opened(obr, message)
+        fields, order = Line.of(obx, message), opened(obr, message)
         kind, title = kind_and_title(fields, order)
         body = described(message, site, kind=kind, title=title, made=observed(fields, order, site), author=observer(fields))
         if status in _STATUSES:

@@ -90,7 +90,7 @@ def _author(author: CdaAuthor) -> DmpAuthor:
 def _sender(request: PfiRequest) -> DmpAuthor:
     """PRT of the sender (SB)."""
     for segment in request.message.segments("PRT"):
-        fields = Line(segment, request.message)
+        fields = Line.of(segment, request.message)
         if fields.text(4).replace(" ", "").upper() == "SB":
             person, structure = fields.one(5), fields.one(8)
             return DmpAuthor(_xcn(person.text(1), person.text(2), person.text(3)), _xon(structure.text(1), structure.text(10)))

@@ -144,7 +144,7 @@ class PfiRequest:
 
         Standard: CI-SIS transmission de documents CDA en HL7 v2, 1.2, COMP_LOT (CE, root^extension).
         """
-        lists = [Line(meta.obx, self.message).all(5) for meta in self.metas if meta.code == "COMP_LOT"]
+        lists = [Line.of(meta.obx, self.message).all(5) for meta in self.metas if meta.code == "COMP_LOT"]
         found = (canonical(one.text(1), one.text(2)) for values in lists for one in values)
         return tuple(dict.fromkeys(number for number in found if number))
 
@@ -177,7 +177,7 @@ class PfiRequest:
     @cached_property
     def txa(self) -> Line | None:
         segment = self.message.first("TXA")
-        return Line(segment, self.message) if segment is not None else None
+        return Line.of(segment, self.message) if segment is not None else None
 
 
 def _cda(obx: Segment, message: Message) -> CdaDocument:

@@ -19,7 +19,7 @@ from hub.model.site import Site
 from mappings.hl7v2.cx import cx_system
 from mappings.hl7v2.extensions import FR_CORE
 from mappings.hl7v2.fhir_date import fhir_birth_date
-from mappings.hl7v2.line import Composite, Line, line, lines
+from mappings.hl7v2.line import SAME_PERSON, Composite, Line, line, lines
 from mappings.hl7v2.message_times import ts_finding
 from mappings.hl7v2.nk1 import nk1_contacts
 from mappings.hl7v2.xad import BIRTH_PLACE_TYPE, xad_address
@@ -100,6 +100,7 @@ def pid_identity(message: Message, site: Site) -> PatientIdentity:
     return identity
 
 
+@lru_cache(maxsize=SAME_PERSON)
 def identity_of(pid: Line, site: Site) -> PatientIdentity:
     """The identity of one PID."""
     local, ins = numbers_of(pid.all(3), site)
@@ -121,8 +122,11 @@ def identity_of(pid: Line, site: Site) -> PatientIdentity:
 def pid_findings(message: Message, site: Site) -> tuple[Finding, ...]:
     """What is worth telling about the patient's identity: codes and places, no values."""
     pid = line(message, "PID")
-    if pid is None:
-        return ()
+    return _findings(pid, site, _birth_date_corrected(message)) if pid is not None else ()
+
+
+@lru_cache(maxsize=SAME_PERSON)
+def _findings(pid: Line, site: Site, birth_date_corrected: bool) -> tuple[Finding, ...]:
     found: list[Finding] = []
     marked = [cx for cx in pid.all(3) if is_ins(cx) and cx.text()]
     statuses = _statuses(pid)
@@ -140,7 +144,7 @@ def pid_findings(message: Message, site: Site) -> tuple[Finding, ...]:
             found.append(
                 Finding("INS_DOUBTFUL", "PID-32", "PID-32: doubtful or fictive, which VALI excludes; the INS is not used")
             )
-        elif _birth_date_corrected(message):
+        elif birth_date_corrected:
             found.append(
                 Finding(
                     "BIRTH_DATE_CORRECTED", "ZFD-4", "ZFD-4: a corrected birth date, which VALI excludes; the INS is not used"
@@ -160,27 +164,36 @@ def pid_patient(message: Message, identity: PatientIdentity, site: Site) -> Json
     pid = line(message, "PID")
     if pid is None:
         return None
-    patient: Json = {}
-    addresses, birth_place = _addresses(pid)
+    shared, birth_place = _person(pid, site)
+    patient = dict(shared)
     extensions = _reliability(message, identity) + zfd_extensions(message) + zfp_extensions(message)
     if birth_place is not None:
         extensions.append({"url": BIRTH_PLACE, "valueAddress": birth_place})
     if extensions:
         patient["extension"] = extensions
+    _put(patient, "generalPractitioner", _attending(message), removed=False)
+    _put(patient, "contact", nk1_contacts(message), removed=False)
+    return patient
+
+
+@lru_cache(maxsize=SAME_PERSON)
+def _person(pid: Line, site: Site) -> tuple[Json, Json | None]:
+    """What PID alone says of the Patient, not to be changed; and the place of birth."""
+    patient: Json = {}
+    addresses, birth_place = _addresses(pid)
     if names := _human_names(pid):
         patient["name"] = names
-    if identity.sex in _GENDERS:
-        patient["gender"] = _GENDERS[identity.sex]
+    sex = pid.text(8).upper()
+    if sex in _GENDERS:
+        patient["gender"] = _GENDERS[sex]
     if pid.is_null(7):
         patient["birthDate"] = None
-    elif birth_date := fhir_birth_date(identity.birth_date):
+    elif birth_date := fhir_birth_date(pid.text(7)):
         patient["birthDate"] = birth_date
     _put_deceased(patient, pid, site)
     _put(patient, "address", addresses, removed=pid.is_null(11))
     _put(patient, "telecom", _telecom(pid), removed=pid.is_null(13) and (pid.is_null(14) or not pid.raw(14)))
-    _put(patient, "generalPractitioner", _attending(message), removed=False)
-    _put(patient, "contact", nk1_contacts(message), removed=False)
-    return patient
+    return patient, birth_place
 
 
 def numbers_of(cxs: Iterable[Composite], site: Site) -> tuple[tuple[LocalIdentifier, ...], tuple[InsMatricule, ...]]:

@@ -91,4 +91,4 @@ def observed(obx: Line, obr: Line | None, site: Site) -> Ts:
 
 
 def opened(segment: Segment | None, message: Message) -> Line | None:
-    return Line(segment, message) if segment is not None else None
+    return Line.of(segment, message) if segment is not None else None

@@ -26,7 +26,7 @@ class Prt:
 
     def __init__(self, segment: Segment, message: Message) -> None:
         self._segment, self._message = segment, message
-        self._fields = Line(segment, message)
+        self._fields = Line.of(segment, message)
         self.role = self._fields.text(4).replace(" ", "").upper()
         self.is_shifted = not self._fields.raw(_ADDRESS).strip() and "@" in self._fields.text(_ONE_LATE, 4)
         self._place = _ONE_LATE if self.is_shifted else _ADDRESS

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from hub.formats.er7 import Message
-from hub.formats.ts import parse_ts
+from hub.formats.ts import Ts, parse_ts
 from hub.model.movement_events import STATUS_AFTER
 from hub.model.record_change import ResourceChange
 from hub.model.refusals import Finding
@@ -116,12 +116,17 @@ def _period(message: Message, pv1: Line, event: str, site: Site) -> Json:
             continue
         said = parse_ts(pv1.text(field), site.timezone)
         if said.instant is None and event == moved_by:
-            said = parse_ts(message.text("ZBE", 2), site.timezone)
+            said = _time_of(message, "ZBE", 2, site)
             if said.instant is None:
-                said = parse_ts(message.text("EVN", 6), site.timezone)
+                said = _time_of(message, "EVN", 6, site)
         if said.instant is not None:
             period[name] = said.fhir_datetime()
     return period
+
+
+def _time_of(message: Message, name: str, field: int, site: Site) -> Ts:
+    found = line(message, name)
+    return parse_ts(found.text(field) if found is not None else "", site.timezone)
 
 
 def _put_place(body: Json, pv1: Line, site: Site) -> None:

@@ -198,7 +198,7 @@ def _read_resources(message: Message, site: Site) -> Iterator[_Resource]:
     for segment in message.segments():
         if segment.name not in ("AIS", "AIG", "AIL", "AIP"):
             continue
-        fields = Line(segment, message)
+        fields = Line.of(segment, message)
         action = fields.text(2).upper()
         if segment.name == "AIS":
             yield _Resource(action, service=full_concept(fields.one(3)))

@@ -9,6 +9,7 @@ import re
 
 from hub.formats.er7 import Message
 from hub.model.refusals import Finding
+from mappings.hl7v2.ce import fhir_code
 from mappings.hl7v2.extensions import Json, fr_core, ours
 from mappings.hl7v2.fhir_date import fhir_birth_date
 from mappings.hl7v2.line import Line, line
@@ -29,11 +30,11 @@ def zfd_reliability(message: Message) -> list[Json]:
     if zfd is None:
         return []
     parts: list[Json] = []
-    if method := zfd.text(5):
+    if method := fhir_code(zfd.text(5)):
         parts.append({"url": "methodCollection", "valueCoding": {"system": _METHOD_COLLECTION, "code": method}})
     if asked := fhir_birth_date(zfd.text(6)):
         parts.append({"url": "dateCollection", "valueDate": asked})
-    if proof := zfd.text(7):
+    if proof := fhir_code(zfd.text(7)):
         parts.append({"url": "validationMode", "valueCoding": {"system": _VALIDATION_MODE, "code": proof.upper()}})
     return parts
 

@@ -39,7 +39,6 @@ def upgrade() -> None:
     op.create_index("patient_merge_by_prior", "patient_merge", ["prior"])
     op.create_table(
         "movement",
-        sa.Column("id", number, primary_key=True, autoincrement=False),
         sa.Column("encounter_id", sa.BigInteger(), nullable=False),
         sa.Column("key", sa.Text(), nullable=False),
         sa.Column("action", sa.Text(), nullable=False),
@@ -52,7 +51,8 @@ def upgrade() -> None:
         sa.Column("message_id", sa.BigInteger(), nullable=False),
         sa.Column("path", sa.Text(), nullable=False),
         sa.Column("facts", sa.LargeBinary(), nullable=False),
-        sa.UniqueConstraint("encounter_id", "message_id", "key", name="movement_of_message"),
+        sa.PrimaryKeyConstraint("encounter_id", "message_id", "key"),
+        sqlite_with_rowid=False,
     )
     op.add_column("patient", sa.Column("merged_into", sa.BigInteger(), nullable=True))
     op.create_index("patient_merged", "patient", ["merged_into"], **_where("merged_into IS NOT NULL"))
