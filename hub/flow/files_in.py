@@ -101,13 +101,13 @@ class FileSource:
     async def poll(self, may_go_on: Callable[[], bool] = lambda: True) -> None:
         """Take every file that is ready, in the order of their names; asks `may_go_on` before each.
 
-        One poll at a time; one that is cancelled ends its file first, and `drain` waits for it.
+        One poll at a time; who is cancelled leaves it running, and `drain` waits for it. What fails is in the log.
         """
         if self._poll is None and not self._stopping:
             self._poll = asyncio.create_task(self._all(may_go_on), name=f"poll {self.name}")
             self._poll.add_done_callback(self._polled)
         if self._poll is not None:
-            await asyncio.shield(self._poll)
+            await asyncio.wait({self._poll})
 
     async def drain(self, timeout_s: float) -> None:
         """End the file in hand, take no other. One that takes longer than `timeout_s` is left for the next start."""

@@ -388,6 +388,27 @@ def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+@only_sqlite
+@on_a_loop
+async def test_no_name_of_a_file_and_no_value_of_a_message_is_logged(running, folder, make_adt, capfd):
+    async with running(CONFIGURED) as hub:
+        marked = make_adt("A1").replace(b"TESTUT", b"MARQUETEST")
+        folder.put("MARQUETEST-1.hl7", marked)
+        folder.put("MARQUETEST-2.hl7", marked.replace(b"|2.5^FRA^2.11|", b"|9.9|"))
+        folder.put("MARQUETEST-3.hl7", b"MARQUETEST|" + marked)
+        await source_of(hub).poll()
+        await hub.settled(2)
+        folder.put("MARQUETEST-4.hl7", marked)
+        source_of(hub)._inbox.claim = lambda file: Path("/nowhere", file).read_bytes()  # a mistake of ours
+        await source_of(hub).poll()
+    assert folder.names("failed") == [f"MARQUETEST-{n}.hl7{end}" for n in (2, 3) for end in ("", ".ack")]
+    written = "".join(capfd.readouterr())
+    assert "files.refused" in written and "files.poll_failed" in written and "FileNotFoundError" in written
+    assert "MARQUETEST" not in written
+    assert b"MARQUETEST" not in b"".join((folder.path / "failed" / f"MARQUETEST-{n}.hl7.ack").read_bytes() for n in (2, 3))
+    assert b"MARQUETEST" not in hub.hub.metrics()[0]
+
+
 FILES = 100_000 if os.environ.get("VAGUEMESTRE_FAULTS") == "full" else 3000
 
 
