@@ -52,6 +52,7 @@ REQUEST = message(
     profile="1.0^CISIS_TLR_HL7_V2",
 )
 CONTRADICTORY = REQUEST.replace("|C4|", "|C5|").replace("ORC|NW|", "ORC|CA|")
+ANSWER = message("ORR^O02^ORR_O02", "C6", "MSA|AA|C1", "ORC|UA|P1^DPI").replace(f"{PID}\r", "")
 
 
 def send(port: int, *raws: str) -> list[hl7.Message]:
@@ -109,6 +110,9 @@ def test_from_the_wire_to_the_record(running, store_of):
                     assert (await web.get(at)).json() == one
                     assert (await web.get(f"{at}/_history/1")).json() == one
                     assert len((await web.get(f"{at}/_history")).json()["entry"]) == 1
+                assert [str(one.segment("MSA")[1]) for one in await asyncio.to_thread(send, port, ANSWER)] == ["AA"]
+                await hub.settled(6)
+                assert (await web.get(f"/fhir/ServiceRequest/{order['id']}")).json()["status"] == "revoked"
             audited = await hub.rows("SELECT target, count(patient_id) FROM audit WHERE act = 'search' GROUP BY target")
             assert dict(audited) == dict.fromkeys(
                 ("Observation", "DiagnosticReport", "Specimen", "Appointment", "Task", "ServiceRequest"), 1
