@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -26,7 +27,7 @@ class SftpServer:
 
     @staticmethod
     def available() -> bool:
-        return SSHD.exists()
+        return SSHD.exists() and shutil.which("ssh-keygen") is not None
 
     @property
     def path(self) -> str:
@@ -96,7 +97,10 @@ Subsystem sftp internal-sftp
     def stop(self) -> None:
         """The server and its connections end."""
         if self._process is not None:
-            subprocess.run(["pkill", "-KILL", "-P", str(self._process.pid)], check=False)
+            number = self._process.pid
+            for session in Path(f"/proc/{number}/task/{number}/children").read_text(encoding="ascii").split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(session), signal.SIGKILL)
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
