@@ -11,6 +11,7 @@ from typing import Any
 from hub.app.sections import API, Configuration
 from hub.app.ways import DELETE, SETTINGS, FolderSourceSection, MllpSourceSection, SftpDestinationSection, SftpSourceSection
 from hub.flow.graph import RECORD, REQUESTED
+from hub.ledger.made import HUB
 
 Mistake = tuple[str, str]
 """Key and reason."""
@@ -82,6 +83,8 @@ def name_mistakes(configuration: Configuration) -> list[Mistake]:
         for section in sections:
             if section.name in seen:
                 mistakes.append((f"{kind}[{section.name}].name", "is used twice"))
+            if kind == "source" and section.name in (API, HUB):
+                mistakes.append((f"source[{section.name}].name", "is a name that the hub uses itself"))
             seen.add(section.name)
     sources = {s.name for s in configuration.source} | {API}
     targets = {d.name for d in configuration.destination} | {RECORD, REQUESTED}

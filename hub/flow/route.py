@@ -36,6 +36,7 @@ from hub.store import BlobDamaged, ReadTooLong, Store, StoreUnavailable
 BELL = "route"
 BATCH = 64
 FED_AT_MOST = 1024  # rows held in memory; beyond that routing reads the ledger
+ASIDE_BYTES = 64 << 10
 SLICE = 4  # messages planned between two looks at the network
 TOGETHER = 16  # messages filed in one go: a few milliseconds of the writer
 BUSY_S, GATHER_S = 0.02, 0.004  # where the store is shared: how long ago is "just now", and what then is waited for more
@@ -248,7 +249,7 @@ class Router(Ruled):
     async def _plan_of(self, row: Unrouted, body: bytes | None) -> Plan:
         message = self._recent.get(row.id)
         if message is not None:
-            return self._plan(row, message)
+            return await self._planned(row, message)
         try:
             if body is None:
                 body = await self._store.read(lambda tx: body_of(tx, row.id))
@@ -258,6 +259,12 @@ class Router(Ruled):
             code = error.code if isinstance(error, HubError) else "BodyMissing"
             log.event("message.damaged", level="error", message_id=row.id, reason=code)
             return Plan(row, broke=code)
+        return await self._planned(row, message)
+
+    async def _planned(self, row: Unrouted, message: Message) -> Plan:
+        """The plan; of a large message beside the event loop, so that nobody waits for an answer meanwhile."""
+        if len(message.raw) > ASIDE_BYTES:
+            return await asyncio.to_thread(self._plan, row, message)
         return self._plan(row, message)
 
     def _plan(self, row: Unrouted, message: Message) -> Plan:

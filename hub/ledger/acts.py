@@ -243,7 +243,8 @@ def _delivery(tx: Transaction, delivery_id: int) -> tuple[int, DeliveryState, st
         raise NotFound("no such delivery")
     occupied(tx, [lane[0]])
     row = tx.row(f"SELECT message_id, state, lane FROM delivery WHERE id = ?{tx.locked}", delivery_id)  # noqa: S608
-    assert row is not None
+    if row is None:  # pruned in between
+        raise NotFound("no such delivery")
     return row[0], DeliveryState(row[1]), row[2]
 
 

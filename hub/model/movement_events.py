@@ -28,7 +28,7 @@ PENDING = frozenset({"A15", "A16"})  # announced, not yet happened: they change 
 STATUS_AFTER = {
     "A05": "planned",
     "A14": "planned",
-    "A04": "arrived",
+    "A04": "in-progress",
     "A01": "in-progress",
     "A06": "in-progress",
     "A07": "in-progress",

@@ -40,9 +40,7 @@ class BinaryContent:
         }
 
 
-def read_binary(
-    tx: Transaction, logical_id: str, *, viewer: Viewer, body_of: Callable[[int], bytes], default_charset: str = "utf-8"
-) -> BinaryContent | None:
+def read_binary(tx: Transaction, logical_id: str, *, viewer: Viewer, body_of: Callable[[int], bytes]) -> BinaryContent | None:
     """The bytes behind `Binary/<id>`; None when there are none, or when their document is hidden from `viewer`.
 
     `body_of` gives the bytes of a kept message. A Binary that only an earlier version of the document holds is seen by who
@@ -64,7 +62,7 @@ def read_binary(
     )
     if row is None or not (_names(row[12], logical_id) or _in_a_visible_version(tx, row[9], logical_id, viewer)):
         return None
-    data = _bytes(tx, row, body_of, default_charset)
+    data = _bytes(tx, row, body_of)
     return BinaryContent(uid_text(number), row[4], data, uid_text(row[9]), row[10], row[11])
 
 
@@ -95,15 +93,15 @@ def taken_out(raw: bytes, content: ContentRange, default_charset: str = "utf-8")
     return _checked(data, content.size, content.sha1)
 
 
-def _bytes(tx: Transaction, row: Row, body_of: Callable[[int], bytes], default_charset: str) -> bytes:
+def _bytes(tx: Transaction, row: Row, body_of: Callable[[int], bytes]) -> bytes:
     message_id, offset, length, encoding, content_type, size, digest, promoted, blob = row[:9]
     if promoted is not None:
         return _checked(bytes(promoted), size, digest)
     if blob is not None:
         return _checked(tx.blob(bytes(blob)), size, digest)
-    return taken_out(
-        body_of(message_id), ContentRange(offset, length, encoding, content_type, size, bytes(digest)), default_charset
-    )
+    read_as = tx.row("SELECT charset FROM message WHERE id = ?", message_id)
+    content = ContentRange(offset, length, encoding, content_type, size, bytes(digest))
+    return taken_out(body_of(message_id), content, read_as[0] if read_as is not None else "utf-8")
 
 
 def _checked(data: bytes, size: int, digest: bytes) -> bytes:

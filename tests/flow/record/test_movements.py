@@ -168,8 +168,7 @@ def test_french_stay(engine: Any) -> None:
     assert body["period"] == {"start": "2026-03-02T08:00:00+01:00", "end": "2026-03-08T10:05:00+01:00"}
     assert statuses(body) == [
         ("planned", "", "02 08:00"),
-        ("arrived", "02 08:00", "02 12:00"),
-        ("in-progress", "02 12:00", "04 14:00"),
+        ("in-progress", "02 08:00", "04 14:00"),
         ("onleave", "04 14:00", "05 18:00"),
         ("in-progress", "05 18:00", "08 10:00"),
         ("finished", "08 10:00", "08 10:05"),
@@ -242,7 +241,7 @@ def test_without_movements_other_messages_tell_the_stay(desk: Desk) -> None:
     desk.apply(ORU)
     assert (desk.stay()["status"], desk.stay()["class"]["code"]) == ("finished", "AMB")
     desk.apply(FRENCH[1])
-    assert (desk.stay()["status"], desk.stay()["class"]["code"]) == ("arrived", "EMER")
+    assert (desk.stay()["status"], desk.stay()["class"]["code"]) == ("in-progress", "EMER")
 
 
 # ---- one rule each ---------------------------------------------------------------------------------------------------
@@ -296,7 +295,7 @@ def test_stay_of_which_only_a_cancellation_is_known(desk: Desk, event: str, stat
 def test_correction_of_nothing_is_a_movement_of_its_own(desk: Desk) -> None:
     (applied,) = desk.apply(adt("Z99", "020900", zbe="1|020800|UPDATE|A04"))
     assert [one.code for one in applied.findings] == ["MOVEMENT_UNKNOWN"]
-    assert desk.stay()["status"] == "arrived"
+    assert desk.stay()["status"] == "in-progress"
 
 
 @only_sqlite
@@ -389,7 +388,7 @@ def test_visit_number_of_another_patient_makes_a_stay_beside(desk: Desk) -> None
         assert [one.code for one in applied.findings] == ["NUMBER_OF_ANOTHER_PATIENT"]
     assert desk.stay() == before
     assert desk.stay(f"{KEY}#78")["status"] == "finished"
-    assert statuses(desk.stay(f"{KEY}#78"))[0] == ("arrived", "02 08:00", "08 10:00")
+    assert statuses(desk.stay(f"{KEY}#78"))[0] == ("in-progress", "02 08:00", "08 10:00")
 
 
 CONSENTS = (
