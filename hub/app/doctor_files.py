@@ -51,7 +51,7 @@ def transports(installation: Installation, running: Running | None) -> Iterator[
             servers.append((name, section))
     if servers:
         with ThreadPoolExecutor(min(8, len(servers))) as pool:
-            yield from pool.map(lambda one: _server(*one, installation), servers)
+            yield from pool.map(lambda one: _server(one[0], one[1], installation), servers)
 
 
 def _room(name: str, folder: Path | None) -> Verdict:
