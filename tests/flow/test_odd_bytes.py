@@ -7,6 +7,10 @@ import asyncio
 import pytest
 
 from adapters.mllp.frames import frame
+from hub.ledger.messages import body_of
+from hub.model.uids import uid_text
+from hub.record.masking import Viewer
+from hub.record.queries import read_binary
 
 HIS = """
 [[source]]
@@ -67,5 +71,52 @@ def test_odd_bytes_anywhere_stop_nothing(running, receiver_class, make_adt, odd)
             texts = await hub.rows("SELECT value FROM patient_identifier")
             assert all("\0" not in text for (text,) in texts)
         await peer.stop()
+
+    asyncio.run(main())
+
+
+def test_a_text_is_read_back_in_the_charset_of_its_source(running, make_adt):
+    async def main():
+        toml = HIS.partition("[[destination]]")[0].replace('"record", "out"', '"record"') + 'charset = "iso-8859-15"\n'
+        async with running(toml) as hub, hub.sender() as his:
+            head = (
+                make_adt("C1")
+                .decode()
+                .split("\rEVN")[0]
+                .replace("ADT^A01^ADT_A01", "MDM^T02^MDM_T02")
+                .replace("|UNICODE UTF-8", "")
+            )
+            pid = next(line for line in make_adt("C1").decode().split("\r") if line.startswith("PID"))
+            text = "Prothèse posée à 8 €, œdème"
+            report = f"{head}\rEVN||20261124\r{pid}\rTXA|1|11488-4|TEXT|||||||||D1\rOBX|1|TX|11488-4^Lettre^LN||{text}||||||F\r"
+            assert b"MSA|AA|" in await his.ask(report.encode("iso-8859-15"))
+            await hub.settled(1)
+            for (number,) in await hub.rows("SELECT id FROM binary_content"):
+                found = await hub.hub.store.read(
+                    lambda tx, n=number: read_binary(tx, uid_text(n), viewer=Viewer(), body_of=lambda m: bytes(body_of(tx, m)))
+                )
+                assert found.data.decode() == text
+            assert await hub.row("SELECT count(*) FROM binary_content") == (1,)
+
+    asyncio.run(main())
+
+
+def test_a_report_of_thousands_of_results_holds_nobody_up(running, make_adt):
+    """Others are answered while it is translated, and it is filed whole."""
+
+    async def main():
+        toml = HIS.partition("[[destination]]")[0].replace('"record", "out"', '"record"')
+        async with running(toml) as hub, hub.sender() as his, hub.sender() as other:
+            lines = make_adt("BIG").decode().replace("ADT^A01^ADT_A01", "ORU^R01^ORU_R01").split("\r")
+            results = [f"OBX|{n}|NM|{10000 + n}-1^essai^LN||{n}|mmol/L|||||F" for n in range(1, 3001)]
+            big = "\r".join([lines[0], lines[2], "ORC|RE|P1|F1", "OBR|1|P1|F1|24326-1^Ionogramme^LN", *results, ""])
+            assert b"MSA|AA|" in await his.ask(big.encode())
+            waited = []
+            while (await hub.messages(control_id="BIG"))[0]["state"] == "RECEIVED":
+                began = asyncio.get_running_loop().time()
+                assert b"MSA|AA|" in await other.ask(make_adt(f"S{len(waited)}", ipp=str(len(waited)), visit="W"))
+                waited.append(asyncio.get_running_loop().time() - began)
+            await hub.settled(len(waited) + 1, 60)
+            assert await hub.row("SELECT count(*) FROM resource WHERE type = 'Observation'") == (3000,)
 
     asyncio.run(main())

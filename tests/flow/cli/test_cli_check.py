@@ -76,6 +76,14 @@ def test_a_name_that_leads_nowhere_is_a_mistake(installed):
     assert done.stderr.startswith(f"{installed.file}: route[1].to: names 'lab-ou', which is no [[destination]]")
 
 
+@pytest.mark.parametrize("name", ["hub", "api"])
+def test_a_source_does_not_take_a_name_of_the_hub_s_own(installed, name):
+    installed.configure(LAB + f'[[source]]\nname = "{name}"\nkind = "mllp"\nlisten = "127.0.0.1:0"\n')
+    done = installed.cli("check")
+    assert done.returncode == 2
+    assert f"source[{name}].name: is a name that the hub uses itself" in done.stderr
+
+
 def test_no_file(command, tmp_path):
     done = command("check", "--config", tmp_path / "nothing.toml")
     assert done.returncode == 2
