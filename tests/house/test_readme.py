@@ -24,7 +24,7 @@ def _free_port() -> str:
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_the_tour(tmp_path):
     blocks = re.findall(r"^```sh tour\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     script = "set -m\n" + "\n".join(f"{block}\necho '== end of block {n}'" for n, block in enumerate(blocks, 1))
     script = script.replace("8080", _free_port()).replace("2575", _free_port())
     command = tmp_path / "bin" / "vaguemestre"
@@ -36,11 +36,14 @@ def test_the_tour(tmp_path):
         ["bash", "-e", "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=100, check=False
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
-    said = dict(zip("123456", re.split(r"== end of block \d\n", done.stdout), strict=False))
+    said = dict(zip("1234567", re.split(r"== end of block \d\n", done.stdout), strict=False))
     assert "record" in said["1"]
     assert "AA" in said["2"] and "Encounter" in said["2"]
     assert said["3"].count(": AA") == 2 and said["3"].count("TOUR1") == 1
     assert "AE 101" in said["4"] and "PID-3" in said["4"] and "refused, as it should be" in said["4"]
-    assert '"control_id":"TOUR1"' in said["5"].replace(" ", "")
-    assert said["5"].count('"resourceType":"Patient"') == 1 and said["5"].count('"resourceType":"Encounter"') == 1
+    assert "not conformant, and where" in said["4"] and said["4"].count("PID-3") >= 2
+    assert "TOUR3" in said["5"] and "DONE" in said["5"]
+    assert '"control_id":"TOUR3"' in said["6"].replace(" ", "")
+    for kind in ("Patient", "Encounter", "Observation"):
+        assert said["6"].count(f'"resourceType":"{kind}"') == 1, kind
     assert "INVENTEE" not in (tmp_path / "tour" / "hub.log").read_text()
