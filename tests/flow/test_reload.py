@@ -322,3 +322,20 @@ def test_members_say_with_what_they_run(placed):
             assert await place.rows("SELECT configuration FROM member") == [(done.fingerprint,)] != [said]
 
     asyncio.run(main())
+
+
+def test_a_file_that_is_renewed_under_its_name_is_a_change_and_a_route_is_none(tmp_path):
+    for name in ("cert.pem", "key.pem"):
+        (tmp_path / name).write_text("first")
+    file = tmp_path / "vaguemestre.toml"
+    tls = 'tls_cert_file = "cert.pem"\ntls_key_file = "key.pem"'
+
+    def said(routes: str = '["record"]', more: str = "") -> dict[str, str]:
+        file.write_text(source(2575, routes, more=tls + more) + out(2576))
+        return prints.of_all(load(file))
+
+    first = said()
+    assert said('["out"]', '\nreturn_to = "out"\ncharset = "iso-8859-15"') == first
+    assert said(more="\nmax_connections = 5")["source/his"] != first["source/his"]
+    (tmp_path / "key.pem").write_text("renewed")
+    assert said()["source/his"] != first["source/his"] and said()["destination/out"] == first["destination/out"]

@@ -72,3 +72,11 @@ def test_totals_count_what_is_kept(house):
     assert {row["source"] for row in only} == {"labo"} and all(row["pruned"] == 0 for row in only)
     assert client.get("/api/v1/totals", params={"since": "2020-01-01", "until": "2020-02-01"}).json()["items"] == []
     assert client.get("/api/v1/totals", params={"since": "2020-03-01", "until": "2020-02-01"}).status_code == 400
+
+
+def test_the_page_of_a_message_says_that_it_is_held(own_house):
+    (item,) = own_house.client("operator").get("/api/v1/messages", params={"control_id": "RDV0001"}).json()["items"]
+    console = own_house.signed_in()
+    assert "request of the court" not in console.get(f"/console/messages/{item['id']}").text
+    own_house.client("operator").post(f"/api/v1/messages/{item['id']}/hold", json={"reason": "request of the court"})
+    assert "request of the court" in console.get(f"/console/messages/{item['id']}").text
