@@ -130,9 +130,9 @@ def file_plans(
     heads = _hand_out(filed, busy, grants, now)
     made = [d for one in filed for d in one.made]
     deliveries.add(tx, made, now, busy=there)
-    _part_lanes(tx, filed, next_id, later=True)
     rings = _file_receipts(tx, filed, desk)
     routing.file_routed(tx, [_routed(one) for one in filed], before, now)
+    _part_lanes(tx, filed, next_id, later=True)
     waiting = {d.destination for d in made if not (d.delivered or d.refused or d.blocked_reason or d.claim or d.lane in there)}
     return Filed(waiting | rings, heads)
 
@@ -158,7 +158,7 @@ def _match(tx: Transaction, plans: Sequence[Plan], next_id: Callable[[], int], n
 def _part_lanes(tx: Transaction, filed: Sequence[_Filed], next_id: Callable[[], int], *, later: bool) -> None:
     """Where a message joins two patients or parts them, let what comes after it wait for what came before, in the lanes of both.
 
-    Called before its deliveries have numbers, and once more after (`later`).
+    Called before its deliveries have numbers, and once more when they are filed (`later`).
     """
     for one in filed:
         if not one.others or one.root is None:

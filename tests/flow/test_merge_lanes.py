@@ -106,6 +106,25 @@ def test_what_comes_after_the_parting_waits_for_it(running, receiver_class):
     )
 
 
+def test_the_parting_itself_is_waited_for(running, receiver_class):
+    async def main():
+        peer = receiver_class()
+        await peer.start()
+        async with running(CONFIG.format(port=peer.port)) as hub, hub.sender() as his:
+            await told(hub, his, update(1, "B"), update(2, "A"), merge(3, "A", "B"))
+            await hub.settled(3)
+            await peer.stop()
+            await told(hub, his, part(4, "A", "B"), update(5, "B"), update(6, "A"))
+            assert await hub.row("SELECT count(*) FROM barrier") == (1,)
+            await peer.start()
+            await hub.settled(6, 20)
+            assert controls(peer)[3] == "C4"
+            assert await hub.row("SELECT count(*) FROM barrier") == (0,)
+        await peer.stop()
+
+    asyncio.run(main())
+
+
 def test_others_are_not_held_up(running, receiver_class):
     async def main():
         silent = {"on": True}
