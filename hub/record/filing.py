@@ -46,11 +46,14 @@ class Stored:
     event_time: int
     updated_at: int
     body: bytes
+    _parsed: tuple[bytes, Json] | None = None
 
     @property
     def json(self) -> Json:
-        found: Json = orjson.loads(self.body)
-        return found
+        """The body, parsed once; not to be changed."""
+        if self._parsed is None or self._parsed[0] is not self.body:
+            self._parsed = self.body, orjson.loads(self.body)
+        return self._parsed[1]
 
 
 @dataclass(slots=True)

@@ -238,12 +238,14 @@ def _of_the_stay(stay: Stay) -> tuple[Json, Json]:
     """
     spoken = [row for one in stay.movements.values() if one.is_live for row in one.rows if row.action != _CANCEL]
     spoken += stay.corrections
-    spoken.sort(key=_order)
+    if len(spoken) > 1:
+        spoken.sort(key=_order)
     said: Json = {}
     period: Json = {}
     for row in spoken:
-        for name in row.facts.keys() & _OF_THE_STAY:
-            said = merged(said, {name: row.facts[name]})
+        of_the_stay = {name: row.facts[name] for name in row.facts.keys() & _OF_THE_STAY}
+        if of_the_stay:
+            said = merged(said, of_the_stay)
         period.update(row.facts.get("period", ()))
     every = [row for one in stay.movements.values() for row in one.rows]
     if stay.corrections or stay.cancellations:
@@ -318,6 +320,10 @@ def _span(start: str, end: str) -> Json:
 
 def _stretches(timeline: Sequence[Movement], name: str) -> Iterator[tuple[Any, str, str]]:
     """Each value of a fact with its first instant and that after it; a discharge and a departure on leave begin none."""
+    if len(timeline) == 1:
+        if value := timeline[0].facts.get(name):
+            yield value, timeline[0].start, ""
+        return
     value, since = None, ""
     for n, one in enumerate(timeline):
         if name not in one.facts or (n and one.event in ("A03", "A21")) or one.facts[name] == value:
