@@ -79,7 +79,7 @@ def apply_all(tx: Transaction, arrivals: Sequence[Arrival], *, next_id: Callable
     stays.load(stored.id for key in moved if (stored := filing.get(*key)) is not None)
     applied = [_apply(filing, arrival, known, stays) for arrival in arrivals]
     filing.flush()
-    stays.flush()
+    stays.flush(next_id)
     return applied
 
 

@@ -5,7 +5,7 @@ Standard: IHE PAM France 2.11.2, ITI-31.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import orjson
@@ -102,7 +102,7 @@ class Stays:
             if not _is_known(stay, one)
         ]
 
-    def flush(self) -> None:
+    def flush(self, next_id: Callable[[], int]) -> None:
         if self._new:
             self._tx.insert("movement", ("encounter_id", *_COLUMNS), [(encounter, *_values(row)) for encounter, row in self._new])
             self._new = []

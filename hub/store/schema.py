@@ -310,6 +310,7 @@ identity_case = Table(
 movement = Table(  # append-only: a row for each message that inserted, updated or cancelled a movement of a stay
     "movement",
     metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
     Column("encounter_id", BigInteger, nullable=False),  # resource
     Column("key", Text, nullable=False),
     Column("action", Text, nullable=False),  # INSERT UPDATE CANCEL
@@ -322,8 +323,7 @@ movement = Table(  # append-only: a row for each message that inserted, updated 
     Column("message_id", BigInteger, nullable=False),
     Column("path", Text, nullable=False),
     Column("facts", LargeBinary, nullable=False),  # JSON: what PV1 says from then on
-    PrimaryKeyConstraint("encounter_id", "message_id", "key"),
-    **_no_rowid(),
+    Index("movement_by_encounter", "encounter_id"),
 )
 resource = Table(
     "resource",

@@ -39,6 +39,7 @@ def upgrade() -> None:
     op.create_index("patient_merge_by_prior", "patient_merge", ["prior"])
     op.create_table(
         "movement",
+        sa.Column("id", number, primary_key=True, autoincrement=False),
         sa.Column("encounter_id", sa.BigInteger(), nullable=False),
         sa.Column("key", sa.Text(), nullable=False),
         sa.Column("action", sa.Text(), nullable=False),
@@ -51,9 +52,8 @@ def upgrade() -> None:
         sa.Column("message_id", sa.BigInteger(), nullable=False),
         sa.Column("path", sa.Text(), nullable=False),
         sa.Column("facts", sa.LargeBinary(), nullable=False),
-        sa.PrimaryKeyConstraint("encounter_id", "message_id", "key"),
-        sqlite_with_rowid=False,
     )
+    op.create_index("movement_by_encounter", "movement", ["encounter_id"])
     op.add_column("patient", sa.Column("merged_into", sa.BigInteger(), nullable=True))
     op.create_index("patient_merged", "patient", ["merged_into"], **_where("merged_into IS NOT NULL"))
     op.add_column("patient_identifier", sa.Column("until", sa.BigInteger(), nullable=True))
