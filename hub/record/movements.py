@@ -104,7 +104,11 @@ class Stays:
 
     def flush(self, next_id: Callable[[], int]) -> None:
         if self._new:
-            self._tx.insert("movement", ("encounter_id", *_COLUMNS), [(encounter, *_values(row)) for encounter, row in self._new])
+            self._tx.insert(
+                "movement",
+                ("id", "encounter_id", *_COLUMNS),
+                [(next_id(), encounter, *_values(row)) for encounter, row in self._new],
+            )
             self._new = []
 
 
