@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import date
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
@@ -72,6 +73,9 @@ async def list_holds(
     return json_response({"items": items})
 
 
+_LAST_DAY = (date.max - date(1970, 1, 1)).days  # that an instant can name
+
+
 @router.get("/totals", summary="Messages of whole days by source, type and state, kept or pruned")
 async def totals(
     request: Request,
@@ -84,7 +88,7 @@ async def totals(
     only_known_parameters(request, "since", "until", "source")
     store, day = services_of(request).store, retention.DAY_US
     last, first = instant_of(until), instant_of(since)
-    end = ((store.now_us() if last is None else last) // day + 1) * day
+    end = min((store.now_us() if last is None else last) // day + 1, _LAST_DAY) * day
     begin = end - 31 * day if first is None else first // day * day
     if not begin < end:
         raise Problem(400, "WrongInstant", "since is not after until.")

@@ -13,7 +13,7 @@ from typing import cast
 from hub.formats.er7 import Message, Segment, Separators, unescape
 from hub.formats.er7.charset import NUL, SUBSTITUTE, decode
 
-SAME_PERSON = 1024  # PID lines that are remembered, cut: messages about one patient come in bursts
+SAME_PERSON = 64  # PID lines that are remembered, cut: messages about one patient come in bursts
 
 
 class Manner:

@@ -32,7 +32,7 @@ def stopped(either, a_free_port):
     either.start()
     either.send(
         either.write("a.hl7", control="A"),
-        either.write("b.hl7", control="B", change=("ADT^A01^ADT_A01", "ADT^Z99")),
+        either.write("b.hl7", control="B", change=("ADT^A01^ADT_A01", "BAR^P01")),
         either.write("c.hl7", control="C", change=("|2.5^FRA^2.11|", "|9.9|")),
     )
     either.settled(3)
@@ -47,7 +47,7 @@ def test_list_and_show_without_a_hub(stopped, patient_values):
     assert rows[0][:3] == ["STATE", "RECEIVED", "TYPE"]
     assert [(row[0], row[3], row[4], row[5]) for row in rows[1:]] == [
         ("REFUSED", "ADT^A01", "C", "his"),
-        ("NO_ROUTE", "ADT^Z99", "B", "his"),
+        ("NO_ROUTE", "BAR^P01", "B", "his"),
         ("DONE", "ADT^A01", "A", "his"),
     ]
     assert "record:DELIVERED" in rows[3]
@@ -78,7 +78,7 @@ def test_filters_and_pages(stopped):
 
     assert controls("--state", "refused") == ["C"]
     assert controls("--control-id", "A") == ["A"]
-    assert controls("--type", "ADT^Z99") == ["B"]
+    assert controls("--type", "BAR^P01") == ["B"]
     assert controls("--source", "other") == []
     assert controls("--since", "1h") == ["C", "B", "A"]
     assert controls("--since", "2099-01-01T00:00:00Z") == []
