@@ -85,6 +85,10 @@ class Identities:
 
     def _part_lanes(self, tx: Transaction, done: Decided) -> None:
         """What comes later under one number waits for what is open under the other."""
+        if done.joined is None and done.parted is None:
+            return
+        if self._store.shared:
+            self._store.seen(barriers.newest_of(tx, done.patients))
         at = self._store.next_id()
         if done.joined is not None:
             stands, other = root_of(tx, done.joined[0]), done.joined[1]

@@ -31,6 +31,16 @@ def raise_between(tx: Transaction, patients: Sequence[int], *, before: int, afte
     return len(found)
 
 
+def newest_of(tx: Transaction, patients: Sequence[int]) -> int:
+    """The highest number of an open delivery of these patients: a barrier behind it must have a higher one."""
+    rows = tx.rows_in(
+        "SELECT max(d.id) FROM message m JOIN delivery d ON d.message_id = m.id "  # noqa: S608 - our names
+        f"WHERE m.state = 'ROUTED' AND d.{_OPEN} AND m.patient_id IN ({{keys}})",
+        patients,
+    )
+    return max((number for (number,) in rows if number is not None), default=0)
+
+
 def any_raised(tx: Transaction) -> bool:
     """Whether there is any barrier at all; mostly there is none."""
     return tx.row("SELECT 1 FROM barrier LIMIT 1") is not None

@@ -164,7 +164,8 @@ def decide(
     elif decision is Decision.SPLIT and case.other is not None:
         parted = unmerge(tx, case.patient, case.other, actor=actor, message_id=None, now_us=now_us)
         everyone = tuple(ever_linked(tx, (case.patient, case.other)))
-        done = Decided(parted=(case.other, case.patient) if parted else None, patients=everyone if parted else ())
+        if parted:
+            done = Decided(parted=(root_of(tx, case.other), root_of(tx, case.patient)), patients=everyone)
     tx.run(
         "UPDATE identity_case SET state = ?, closed_at = ?, closed_by = ?, reason = ? WHERE id = ?",
         STATE_AFTER[decision],
