@@ -33,6 +33,9 @@ class ResourceChange:
     older message fill what the record lacks, and lets a message without a patient speak of a thing that is known. `adds` and
     `removes` hold elements of lists to put in or take out (a participant, a result). `status_stays` names the stored statuses
     that this message does not change, `status_wins` those that would not have come about, had this message not come late.
+
+    A fact of a document (`DocumentChange.facts`) is told whole: what its body does not say is not said any more. `contents` are
+    bytes that stand in the message; an attachment's `"url": "#content0"` stands for the first of them.
     """
 
     type: str
@@ -46,6 +49,7 @@ class ResourceChange:
     removes: Json = field(default_factory=dict)
     status_stays: frozenset[str] = frozenset()
     status_wins: frozenset[str] = frozenset()
+    contents: tuple[ContentRange, ...] = ()
 
 
 class MovementAction(StrEnum):
@@ -111,7 +115,8 @@ class ContentRange:
     """Where a document's bytes stand inside the kept message: `raw[offset:offset + length]`, then decoded.
 
     `encoding` is `base64` (lenient: blanks dropped, padding added) or `text` (HL7 escapes undone, UTF-8).
-    `size` and `sha1` are those of the decoded bytes.
+    An `inner` range, `(offset, length)`, is one of Base64 inside those decoded bytes (an attachment of a CDA): then they are
+    decoded once more. `size` and `sha1` are those of the bytes that come out at last.
     """
 
     offset: int
@@ -120,6 +125,7 @@ class ContentRange:
     content_type: str
     size: int
     sha1: bytes
+    inner: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +134,8 @@ class DocumentChange:
 
     `master_id` is the document's own id (`urn:oid:…`, a CDA's `id` in canonical form, or `system|value` outside CDA),
     `replaces` the master id of its predecessor, `set_id` the id all versions share. `body` is the DocumentReference
-    without identifiers, content and relatesTo, which the record writes. `mask` holds the bits above.
+    without identifiers, content and relatesTo, which the record writes. `mask` holds the bits above, which its `facts` share:
+    what the document's content says, translated by `facts_mapping` (empty: its content was not read).
     """
 
     action: DocumentAction
@@ -141,6 +148,8 @@ class DocumentChange:
     replaces: str = ""
     mask: int = 0
     event_time: int = 0
+    facts: tuple[ResourceChange, ...] = ()
+    facts_mapping: str = ""
 
 
 @dataclass(frozen=True, slots=True)

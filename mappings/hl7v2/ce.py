@@ -8,10 +8,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from hub.model.identifiers import is_oid
+from mappings.code_systems import LOINC, system_of_oid
 from mappings.hl7v2.line import Composite
 
-LOINC = "http://loinc.org"
+__all__ = ["LOINC", "TRE_A05", "code_system", "coding", "concept", "fhir_code", "full_concept", "system_of_oid"]
+
 TRE_A05 = "urn:oid:1.2.250.1.213.1.1.4.12"
 
 _LOINC_CODE = re.compile(r"[0-9]{1,7}-[0-9]")
@@ -25,12 +26,6 @@ _SYSTEMS = {
     "DCM": "http://dicom.nema.org/resources/ontology/DCM",
     "ATC": "http://www.whocc.no/atc",
 }
-_OIDS = {"2.16.840.1.113883.6.1": LOINC, "2.16.840.1.113883.6.96": "http://snomed.info/sct"}
-
-
-def system_of_oid(oid: str) -> str:
-    """The FHIR system of a code system given by its OID; empty when it is none."""
-    return _OIDS.get(oid) or (f"urn:oid:{oid}" if is_oid(oid) else "")
 
 
 def fhir_code(text: str) -> str:

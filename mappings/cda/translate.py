@@ -1,0 +1,50 @@
+"""A CDA document → facts and findings: one pass over its body, then the checks of its header.
+
+Standard: HL7 CDA R2; FHIR R4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import tzinfo
+
+from hub.formats.cda_header import CdaHeader, read_header
+from hub.model.record_change import ContentRange, ResourceChange
+from hub.model.refusals import Finding
+from mappings.cda.scope import Reading
+from mappings.cda.walk import walk
+from mappings.cda.xml import Element, parse
+from mappings.hl7v2.ucum import Units
+
+MAPPING = "cda@1"
+"""Name and version of this translation, for Provenance; a version that says more of a document is a new number."""
+
+
+@dataclass(frozen=True, slots=True)
+class CdaFacts:
+    """What a document says beside itself."""
+
+    facts: tuple[ResourceChange, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+
+def translate_cda(
+    xml: bytes,
+    *,
+    tz: tzinfo,
+    units: Units,
+    event_time: int = 0,
+    header: CdaHeader | None = None,
+    contents: Callable[[Element], ContentRange | None] = lambda _element: None,
+) -> CdaFacts:
+    """The facts of a document. `event_time` (UTC microseconds) orders what several documents say of one fact.
+
+    Raises:
+        Unreadable: not a CDA that can be read safely.
+    """
+    header = header if header is not None else read_header(xml)
+    reading = Reading(parse(xml), header, tz, units, event_time, contents)
+    if header.body_kind == "N3":
+        walk(reading)
+    return CdaFacts(tuple(reading.facts), reading.all_findings())

@@ -1,0 +1,123 @@
+"""A CDA as elements: safe parsing, access by short paths, and the XPath under which an element is named.
+
+Standard: HL7 CDA R2; XML namespaces of the French extended schema (sdtc, pharm, lab, ps3-20).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+from lxml import etree
+
+from hub.formats.cda_header import MAX_BYTES
+from hub.model.refusals import Unreadable
+
+Element = etree._Element
+
+V3 = "{urn:hl7-org:v3}"
+DOCUMENT = f"{V3}ClinicalDocument"
+XSI_TYPE = "{http://www.w3.org/2001/XMLSchema-instance}type"
+_PREFIXES = {
+    "sdtc": "{urn:hl7-org:sdtc}",
+    "pharm": "{urn:ihe:pharm:medication}",
+    "lab": "{urn:oid:1.3.6.1.4.1.19376.1.3.2}",
+    "ps3-20": "{urn:dicom-org:ps3-20}",
+}
+_HUGE_BYTES = 8 << 20  # from here on a text of a document may be larger than libxml2 takes by itself
+
+
+def parse(xml: bytes) -> Element:
+    """The ClinicalDocument of a document whose header was read (`hub.formats.cda_header.read_header` refuses what is unsafe).
+
+    Raises:
+        Unreadable.
+    """
+    parser = etree.XMLParser(
+        resolve_entities=False,
+        no_network=True,
+        load_dtd=False,
+        remove_comments=True,
+        remove_pis=True,
+        huge_tree=len(xml) > _HUGE_BYTES,
+    )
+    try:
+        root = etree.fromstring(xml, parser) if len(xml) <= MAX_BYTES else None
+    except (etree.LxmlError, LookupError, ValueError):
+        root = None
+    document = root if root is None or root.tag == DOCUMENT else root.find(DOCUMENT)
+    if document is None:
+        raise Unreadable(at="/", condition="102", sentence="/: not a ClinicalDocument")
+    return document
+
+
+@lru_cache(maxsize=1024)
+def names(path: str) -> str:
+    """`section/text`, `pharm:ingredient`, `value/@code` without attribute → the same path with namespaces."""
+    return "/".join(_name(step) for step in path.split("/"))
+
+
+def _name(step: str) -> str:
+    prefix, colon, local = step.partition(":")
+    if not colon:
+        return step if step in {".", ".."} else V3 + step
+    return _PREFIXES[prefix] + local
+
+
+def one(parent: Element | None, path: str) -> Element | None:
+    """The first element under `parent` at `path` (steps of the CDA namespace; `pharm:`, `sdtc:`, `lab:`, `ps3-20:`)."""
+    return None if parent is None else parent.find(names(path))
+
+
+def every(parent: Element | None, path: str) -> list[Element]:
+    """All elements under `parent` at `path`."""
+    return [] if parent is None else parent.findall(names(path))
+
+
+def attribute(parent: Element | None, name: str, path: str = "") -> str:
+    """An attribute of `parent`, or of the first element at `path` under it, blanks around it removed; empty when absent."""
+    found = one(parent, path) if path else parent
+    return "" if found is None else found.get(name, "").strip()
+
+
+def text(element: Element | None) -> str:
+    """The text inside, each run of blanks as one."""
+    return "" if element is None else " ".join("".join(_pieces(element)).split())
+
+
+def _pieces(element: Element) -> Iterator[str]:
+    for piece in element.itertext():
+        yield piece if isinstance(piece, str) else piece.decode()
+
+
+def local_name(element: Element) -> str:
+    return str(element.tag).rpartition("}")[2]
+
+
+def template_ids(element: Element) -> list[str]:
+    """Roots of the templates that an element says it keeps to."""
+    return [root for template in element.findall(V3 + "templateId") if (root := template.get("root", "").strip())]
+
+
+def has_template(element: Element, *roots: str) -> bool:
+    return any(template.get("root", "").strip() in roots for template in element.findall(V3 + "templateId"))
+
+
+class Paths:
+    """XPaths of the elements of one document: local names, with a position where several siblings have one name."""
+
+    def __init__(self) -> None:
+        self._known: dict[Element, str] = {}
+
+    def of(self, element: Element) -> str:
+        found = self._known.get(element)
+        if found is None:
+            parent = element.getparent()
+            if parent is None or element.tag == DOCUMENT:
+                found = f"/{local_name(element)}"
+            else:
+                same = parent.findall(element.tag)
+                position = f"[{same.index(element) + 1}]" if len(same) > 1 else ""
+                found = f"{self.of(parent)}/{local_name(element)}{position}"
+            self._known[element] = found
+        return found
