@@ -13,7 +13,7 @@ from hub.flow.rules import Ruled, Rules
 from hub.flow.workshop import Workshop
 from hub.formats.er7 import Message, read
 from hub.ledger.deliveries import Head
-from hub.ledger.messages import body_of
+from hub.ledger.messages import add_findings, body_of
 from hub.model.ports import CanBeAsked, Destination, PeerReference
 from hub.model.record_change import RecordChange
 from hub.model.refusals import HubError, PeerRefused, TranslationFailed
@@ -146,7 +146,7 @@ class RecordCarrier:
     def _apply(self, tx: Transaction, head: Head, change: RecordChange) -> None:
         row = tx.row("SELECT patient_id FROM message WHERE id = ?", head.message_id)
         patient_id = row[0] if row is not None else None
-        apply(
+        applied = apply(
             tx,
             change,
             patient_id=patient_id,
@@ -155,6 +155,7 @@ class RecordCarrier:
             next_id=self._store.next_id,
             now_us=self._store.now_us(),
         )
+        add_findings(tx, head.message_id, applied.findings)
 
 
 def with_cr(body: bytes) -> bytes:

@@ -210,6 +210,18 @@ def _judge_again(tx: Transaction, item: NewMessage, message_id: int) -> Kept:
     return Kept(message_id, None)
 
 
+def add_findings(tx: Transaction, message_id: int, findings: Sequence[Finding]) -> None:
+    """List more findings with a kept message; those that are listed already are not listed again."""
+    row = tx.row("SELECT findings FROM message WHERE id = ?", message_id) if findings else None
+    if row is None:
+        return
+    listed = orjson.loads(row[0]) if row[0] else []
+    told = [{"code": one.code, "at": one.at, "text": one.sentence} for one in findings]
+    every = listed + [one for one in told if one not in listed]
+    if len(every) > len(listed):
+        tx.run("UPDATE message SET findings = ? WHERE id = ?", orjson.dumps(every).decode(), message_id)
+
+
 def mark_acks(tx: Transaction, items: Sequence[tuple[int, AckEvent]]) -> list[None]:
     """Move acknowledgement states of messages that routing does not touch: refused ones, and lost answers."""
     states: dict[int, str] = dict(

@@ -135,7 +135,8 @@ class DocumentChange:
     `master_id` is the document's own id (`urn:oid:…`, a CDA's `id` in canonical form, or `system|value` outside CDA),
     `replaces` the master id of its predecessor, `set_id` the id all versions share. `body` is the DocumentReference
     without identifiers, content and relatesTo, which the record writes. `mask` holds the bits above, which its `facts` share:
-    what the document's content says, translated by `facts_mapping` (empty: its content was not read).
+    what the document's content says, translated by `facts_mapping` (empty: its content was not read). `inner_content` are the
+    bytes that a document holds instead of structured content (the PDF of a CDA of level 1).
     """
 
     action: DocumentAction
@@ -150,6 +151,7 @@ class DocumentChange:
     event_time: int = 0
     facts: tuple[ResourceChange, ...] = ()
     facts_mapping: str = ""
+    inner_content: ContentRange | None = None
 
 
 @dataclass(frozen=True, slots=True)

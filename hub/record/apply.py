@@ -10,6 +10,7 @@ from hub.model.record_change import Json, MovementChange, RecordChange, Resource
 from hub.model.refusals import Finding
 from hub.record.dates import sort_date
 from hub.record.documents import DocumentFiler
+from hub.record.facts import unread
 from hub.record.filing import Draft, Filing, Stored
 from hub.record.gathering import filled, gathered
 from hub.record.identity import concerned, identifier_keys
@@ -71,6 +72,7 @@ def apply_all(tx: Transaction, arrivals: Sequence[Arrival], *, next_id: Callable
             *(patient_key(number) for number in patients),
             *((one.type, key_for(one.key, arrival.patient_id)) for arrival in arrivals for one in arrival.change.resources),
             *(("DocumentReference", one.master_id) for arrival in arrivals for one in arrival.change.documents),
+            *((f.type, f.key) for arrival in arrivals for one in arrival.change.documents for f in one.facts),
         ]
     )
     known = identifiers_of(tx, [number for number in patients if filing.get(*patient_key(number)) is None])
@@ -94,7 +96,7 @@ def _owners(tx: Transaction, arrivals: Sequence[Arrival]) -> set[int]:
 def _apply(filing: Filing, arrival: Arrival, known: dict[int, list[Json]], stays: Stays) -> Applied:
     change, patient_id = arrival.change, arrival.patient_id
     filing.begin(arrival.message_id, change.mapping, arrival.source)
-    findings: list[Finding] = []
+    findings = list(change.findings)
     if patient_id is not None and not file_patient(
         filing,
         patient_id,
@@ -115,7 +117,7 @@ def _apply(filing: Filing, arrival: Arrival, known: dict[int, list[Json]], stays
         movements = [movement for movement in change.movements if one.type == "Encounter" and movement.encounter == one.key]
         findings += _file_resource(filing, replace(one, key=key) if key != one.key else one, patient_id, stays, movements)
     if change.documents:
-        filer = DocumentFiler(filing, patient_id)
+        filer = DocumentFiler(filing, patient_id, unread(change.findings))
         for document in change.documents:
             filer.file(document)
         findings += filer.findings

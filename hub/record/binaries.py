@@ -66,6 +66,18 @@ def read_binary(tx: Transaction, logical_id: str, *, viewer: Viewer, body_of: Ca
     return BinaryContent(uid_text(number), row[4], data, uid_text(row[9]), row[10], row[11])
 
 
+def stored_encoding(content: ContentRange) -> str:
+    """How a row tells of the bytes' encoding, and of a range inside the document: `base64`, `base64>OFFSET+LENGTH`."""
+    return content.encoding if content.inner is None else f"{content.encoding}>{content.inner[0]}+{content.inner[1]}"
+
+
+def content_of(row: Row) -> ContentRange:
+    """The range of a row of offset, length, encoding, content type, size, SHA-1."""
+    encoding, inside, place = str(row[2]).partition(">")
+    inner = tuple(int(part) for part in place.split("+")) if inside else None
+    return ContentRange(row[0], row[1], encoding, row[3], row[4], bytes(row[5]), (inner[0], inner[1]) if inner else None)
+
+
 def _names(body: bytes, logical_id: str) -> bool:
     return f'"Binary/{logical_id.lower()}"'.encode() in body
 
@@ -94,14 +106,13 @@ def taken_out(raw: bytes, content: ContentRange, default_charset: str = "utf-8")
 
 
 def _bytes(tx: Transaction, row: Row, body_of: Callable[[int], bytes]) -> bytes:
-    message_id, offset, length, encoding, content_type, size, digest, promoted, blob = row[:9]
+    message_id, (size, digest, promoted, blob) = row[0], row[5:9]
     if promoted is not None:
         return _checked(bytes(promoted), size, digest)
     if blob is not None:
         return _checked(tx.blob(bytes(blob)), size, digest)
     read_as = tx.row("SELECT charset FROM message WHERE id = ?", message_id)
-    content = ContentRange(offset, length, encoding, content_type, size, bytes(digest))
-    return taken_out(body_of(message_id), content, read_as[0] if read_as is not None else "utf-8")
+    return taken_out(body_of(message_id), content_of(row[1:7]), read_as[0] if read_as is not None else "utf-8")
 
 
 def _checked(data: bytes, size: int, digest: bytes) -> bytes:

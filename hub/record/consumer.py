@@ -14,7 +14,8 @@ from hub.model.consumer import ConsumerQuestion
 from hub.model.identity import PatientIdentity, comparable
 from hub.model.record_change import DocumentAction
 from hub.model.refusals import ConsumerRefused
-from hub.record.documents import CURRENT, DOCUMENT, ENTERED_IN_ERROR, document_number, set_of, version_of
+from hub.record.documents import DOCUMENT, document_number, set_of, version_of
+from hub.record.facts import CURRENT, ENTERED_IN_ERROR
 from hub.record.filing import COLUMNS, Stored
 from hub.record.identity import identifier_keys
 from hub.record.patients import patient_key

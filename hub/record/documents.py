@@ -11,12 +11,13 @@ from typing import Any
 from hub.model.record_change import INVISIBLE_PATIENT, INVISIBLE_REP_LEGAUX, DocumentAction, DocumentChange, Json, merged
 from hub.model.refusals import Finding
 from hub.model.uids import uid_text
+from hub.record.facts import CURRENT, ENTERED_IN_ERROR, FactFiler, attachment_of
 from hub.record.filing import Draft, Filing, Stored
 from hub.record.instants import as_instant, begins, instant
 from hub.record.masking import mask_of, with_labels
 from hub.record.tokens import RELATES_TO, URI
 
-CURRENT, SUPERSEDED, ENTERED_IN_ERROR = "current", "superseded", "entered-in-error"
+SUPERSEDED = "superseded"
 VERSION_NUMBER = "http://hl7.org/fhir/5.0/StructureDefinition/extension-DocumentReference.version"
 ENCOUNTER = "Encounter"
 DOCUMENT = "DocumentReference"
@@ -30,9 +31,10 @@ _WRITTEN_HERE = frozenset(
 class DocumentFiler:
     """The documents of one message, filed one after another."""
 
-    def __init__(self, filing: Filing, patient_id: int | None) -> None:
-        self._filing, self._patient_id = filing, patient_id
-        self.findings: list[Finding] = []
+    def __init__(self, filing: Filing, patient_id: int | None, unread: int = 0) -> None:
+        self._filing, self._patient_id, self._unread = filing, patient_id, unread
+        self._facts = FactFiler(filing, patient_id)
+        self.findings = self._facts.findings
 
     def file(self, change: DocumentChange) -> None:
         """Create, replace or delete as `change` says; what is odd becomes a finding, nothing is refused."""
@@ -57,24 +59,33 @@ class DocumentFiler:
         siblings = self._siblings(change)
         predecessor = self._predecessor(change, siblings)
         mask = mask_of(change.body.get("securityLabel", []), change.mask)
-        body = self._body(change, self._file_content(change, number), mask)
+        body = self._body(change, self._file_content(change, number), mask, number)
         if relation := self._relation(change, predecessor, mask):
             body["relatesTo"] = [relation]
-        self._filing.create(
+        status = self._first_status(change, siblings)
+        self._filing.derivations.is_new(document=number)
+        document = self._filing.create(
             DOCUMENT,
             key,
             self._patient_id,
             Draft(
-                body,
-                self._first_status(change, siblings),
-                change.path,
-                sort_date=begins(str(body.get("date", ""))),
-                mask=mask,
-                event_time=change.event_time,
+                body, status, change.path, sort_date=begins(str(body.get("date", ""))), mask=mask, event_time=change.event_time
             ),
             number=number,
         )
-        self._supersede(change, predecessor, siblings)
+        replaced = self._supersede(change, predecessor, siblings)
+        self._file_facts(document, change, replaced)
+
+    def _file_facts(self, document: Stored, change: DocumentChange, replaced: list[Stored]) -> None:
+        """What a current document says; what those that it replaces said, and it does not, is withdrawn."""
+        if document.status == CURRENT and change.facts_mapping:
+            self._facts.file(document, change)
+            self._filing.was_translated(document.id, change.facts_mapping, facts=len(change.facts), unread=self._unread)
+        links = self._filing.derivations
+        said = links.resources_of(document.id)
+        before = {number for one in replaced for number in links.resources_of(one.id)} - said
+        if before:
+            self._facts.settle(before, change.path)
 
     def _again(self, stored: Stored, change: DocumentChange) -> None:
         """The same document number once more: nothing for the same content, a version for other content."""
@@ -102,7 +113,7 @@ class DocumentFiler:
         else:
             self._tell_what_is_odd(stored, change, same_bytes=same_bytes)
             if not same_bytes:
-                body["content"] = [self._content(change, self._file_content(change, stored.id))]
+                body["content"] = self._contents(change, self._file_content(change, stored.id), stored.id)
             self._filing.change(
                 stored,
                 Draft(
@@ -114,8 +125,8 @@ class DocumentFiler:
                     event_time=change.event_time,
                 ),
             )
-            if predecessor is not None:
-                self._supersede(change, predecessor, siblings)
+            replaced = self._supersede(change, predecessor, siblings) if predecessor is not None else []
+            self._file_facts(stored, change, replaced)
 
     def _tell_what_is_odd(self, stored: Stored, change: DocumentChange, *, same_bytes: bool) -> None:
         if not same_bytes and change.replaces != change.master_id:
@@ -168,16 +179,17 @@ class DocumentFiler:
         value, system = document_number(change.master_id)
         return SUPERSEDED if self._by_token(RELATES_TO, value, system) else CURRENT
 
-    def _supersede(self, change: DocumentChange, predecessor: Stored | None, siblings: list[Stored]) -> None:
-        replaced = {one.id: one for one in siblings if self._precedes(one, change)}
+    def _supersede(self, change: DocumentChange, predecessor: Stored | None, siblings: list[Stored]) -> list[Stored]:
+        """Make the documents before this one superseded; those that were current."""
+        before = {one.id: one for one in siblings if self._precedes(one, change)}
         if predecessor is not None:
-            replaced[predecessor.id] = predecessor
-        for one in replaced.values():
-            if one.status == CURRENT:
-                self._filing.change(
-                    one,
-                    Draft(one.json, SUPERSEDED, change.path, sort_date=one.sort_date, mask=one.mask, event_time=one.event_time),
-                )
+            before[predecessor.id] = predecessor
+        replaced = [one for one in before.values() if one.status == CURRENT]
+        for one in replaced:
+            self._filing.change(
+                one, Draft(one.json, SUPERSEDED, change.path, sort_date=one.sort_date, mask=one.mask, event_time=one.event_time)
+            )
+        return replaced
 
     # ---- delete ----
 
@@ -206,6 +218,7 @@ class DocumentFiler:
                 event_time=change.event_time,
             ),
         )
+        self._facts.settle(self._filing.derivations.resources_of(stored.id), change.path)
 
     # ---- rows ----
 
@@ -231,7 +244,7 @@ class DocumentFiler:
 
     # ---- the body ----
 
-    def _body(self, change: DocumentChange, binary: int, mask: int) -> Json:
+    def _body(self, change: DocumentChange, binary: int, mask: int, document: int = 0) -> Json:
         said = change.body
         body = merged({}, {name: value for name, value in said.items() if name not in _WRITTEN_HERE})
         body["date"] = as_instant(str(said.get("date", ""))) or instant(self._filing.now_us)
@@ -242,9 +255,17 @@ class DocumentFiler:
             extension = {"url": VERSION_NUMBER, "valueString": str(change.version_number)}
             body["extension"] = [*body.get("extension", ()), extension]
         body["securityLabel"] = with_labels(said.get("securityLabel", []), mask)
-        body["content"] = [self._content(change, binary)]
+        body["content"] = self._contents(change, binary, document)
         self._point_to_encounter(body)
         return body
+
+    def _contents(self, change: DocumentChange, binary: int, document: int) -> list[Json]:
+        """The document as it came, and, once it has a number, what it holds instead of structured content."""
+        contents = [self._content(change, binary)]
+        if change.inner_content is not None and document:
+            number = self._filing.add_binary(document, change.inner_content)
+            contents.append({"attachment": attachment_of(change.inner_content, f"Binary/{uid_text(number)}")})
+        return contents
 
     @staticmethod
     def _content(change: DocumentChange, binary: int) -> Json:
@@ -341,6 +362,7 @@ def _take_content(body: Json, before: Json, change: DocumentChange) -> None:
     for name in ("url", "size", "hash", "contentType", *(() if hints.get("creation") else ("creation",))):
         if name in filed:
             said[name] = filed[name]
+    body["content"] += before["content"][1:]
     body["date"] = before["date"]
 
 

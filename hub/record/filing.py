@@ -6,14 +6,17 @@ read back meanwhile is what will be written.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from hub.model.record_change import ContentRange, Json
+from hub.record.binaries import stored_encoding
 from hub.record.clinical_tokens import Token
+from hub.record.derivations import Derivations
 from hub.record.merging import roots_of
 from hub.record.tokens import tokens
 from hub.store import Transaction
@@ -28,7 +31,12 @@ _CHANGING = ("version", "sort_date", "status", "mask", "event_time", "updated_at
 _BINARY = ("id", "resource_id", "message_id", "offset", "length", "encoding", "content_type", "size", "sha1")
 _VERSION = ("id", "version", "status", "mask", "updated_at", "body")
 _TOKEN = ("param", "value", "system", "resource_id")
-_PROVENANCE = ("resource_id", "version", "message_id", "path", "mapping", "source")
+_PROVENANCE = ("resource_id", "version", "message_id", "path", "mapping", "source", "document_id")
+_TRANSLATED = ("document_id", "mapping", "at", "facts", "unread")
+_TRANSLATED_AGAIN = (
+    "ON CONFLICT (document_id) DO UPDATE SET mapping = excluded.mapping, at = excluded.at, facts = excluded.facts,"
+    " unread = excluded.unread"
+)
 
 
 @dataclass(slots=True)
@@ -79,6 +87,7 @@ class Filing:
     __slots__ = (
         "_binaries",
         "_changed",
+        "_document",
         "_last",
         "_new",
         "_provenance",
@@ -88,8 +97,10 @@ class Filing:
         "_tokens_gone",
         "_tokens_new",
         "_touched",
+        "_translated",
         "_versions",
         "created",
+        "derivations",
         "mapping",
         "message_id",
         "next_id",
@@ -109,6 +120,9 @@ class Filing:
         self._last: dict[int, int] = {}  # resource → message of its newest version, for those changed here
         self._versions: list[tuple[Any, ...]] = []
         self._provenance: list[tuple[Any, ...]] = []
+        self._translated: dict[int, tuple[Any, ...]] = {}
+        self.derivations = Derivations(tx)
+        self._document: int | None = None
         self._binaries: list[tuple[Any, ...]] = []
         self._tokens_new: set[TokenRow] = set()
         self._tokens_gone: set[TokenRow] = set()
@@ -117,9 +131,19 @@ class Filing:
 
     def begin(self, message_id: int, mapping: str, source: str) -> None:
         """Work for this message from here on."""
-        self.message_id, self.mapping, self.source = message_id, mapping, source
+        self.message_id, self.mapping, self.source, self._document = message_id, mapping, source, None
         self.created = self.updated = self.unchanged = 0
         self._touched: set[int] = set()
+
+    @contextmanager
+    def read_from(self, document: int, mapping: str) -> Iterator[None]:
+        """What is filed meanwhile stands in this document, and was read by this mapping."""
+        before = self.mapping, self._document
+        self.mapping, self._document = mapping or self.mapping, document
+        try:
+            yield
+        finally:
+            self.mapping, self._document = before
 
     # ---- read ----
 
@@ -250,7 +274,7 @@ class Filing:
                 self.message_id,
                 content.offset,
                 content.length,
-                content.encoding,
+                stored_encoding(content),
                 content.content_type,
                 content.size,
                 content.sha1,
@@ -258,8 +282,16 @@ class Filing:
         )
         return number
 
+    def said_again(self, stored: Stored, path: str) -> None:
+        """Another document says what is filed already: no version, and one more place that it comes from."""
+        self._provenance.append((stored.id, stored.version, self.message_id, path, self.mapping, self.source, self._document))
+
+    def was_translated(self, document: int, mapping: str, *, facts: int, unread: int) -> None:
+        """Note by which mapping the content of a document was read."""
+        self._translated[document] = (document, mapping, self.now_us, facts, unread)
+
     def _came_from(self, stored: Stored, path: str) -> None:
-        self._provenance.append((stored.id, stored.version, self.message_id, path, self.mapping, self.source))
+        self.said_again(stored, path)
         self._last[stored.id] = self.message_id
         self._touched.add(stored.id)
 
@@ -324,5 +356,9 @@ class Filing:
         if self._tokens_new:
             by_resource = sorted((row[3], row) for row in self._tokens_new)
             self.tx.insert("token_index", _TOKEN, [row for _, row in by_resource])
+        self.derivations.flush()
+        if self._translated:
+            self.tx.insert("translated", _TRANSLATED, sorted(self._translated.values()), suffix=_TRANSLATED_AGAIN)
         if self._provenance:
-            self.tx.insert("provenance", _PROVENANCE, sorted(self._provenance))
+            rows = {row[:4]: row for row in self._provenance}  # one entry of a document may be named twice
+            self.tx.insert("provenance", _PROVENANCE, [row for _, row in sorted(rows.items())])

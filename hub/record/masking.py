@@ -53,12 +53,15 @@ def visible(viewer: Viewer, *, mask: str = "r.mask", resource_id: str = "r.id") 
     plain = f"({mask} & ?) = 0"
     if not keys:
         return Visible(plain, (viewer.sees_masked,))
-    written = (
-        "EXISTS (SELECT 1 FROM token_index a WHERE a.param = ? AND a.value = ? AND a.system = ''"  # noqa: S608 - our names
-        f" AND a.resource_id = {resource_id})"
+    of_author = "a.param = ? AND a.value = ? AND a.system = ''"
+    written = f"EXISTS (SELECT 1 FROM token_index a WHERE {of_author} AND a.resource_id = {resource_id})"  # noqa: S608 - our names
+    said = (  # a fact is theirs when a document of theirs says it
+        f"EXISTS (SELECT 1 FROM derivation f JOIN resource g ON g.id = f.document_id AND g.status = 'current'"  # noqa: S608
+        f" JOIN token_index a ON {of_author} AND a.resource_id = f.document_id WHERE f.resource_id = {resource_id})"
     )
-    own = " OR ".join([written] * len(keys))
-    return Visible(f"({plain} OR {own})", (viewer.sees_masked, *(text for pair in keys for text in pair)))
+    own = " OR ".join([written, said] * len(keys))
+    values = tuple(text for pair in keys for text in (*pair, *pair))
+    return Visible(f"({plain} OR {own})", (viewer.sees_masked, *values))
 
 
 def labels(mask: int) -> list[Json]:

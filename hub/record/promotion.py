@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hub.model.record_change import ContentRange
-from hub.record.binaries import taken_out
+from hub.record.binaries import content_of, taken_out
 from hub.store import Transaction
 from hub.store.blob_names import name
 
@@ -47,7 +47,7 @@ def owed_by(tx: Transaction, message_id: int) -> list[Owed]:
         f"WHERE message_id = ? AND {_OWED} ORDER BY id",
         message_id,
     )
-    return [Owed(row[0], ContentRange(row[1], row[2], row[3], row[4], row[5], bytes(row[6]))) for row in rows]
+    return [Owed(row[0], content_of(row[1:])) for row in rows]
 
 
 def promote(tx: Transaction, number: int, data: bytes, *, sha256: bytes | None = None) -> None:

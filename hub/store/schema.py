@@ -341,6 +341,7 @@ resource = Table(
     Column("body", LargeBinary, nullable=False),  # FHIR JSON without id and meta
     UniqueConstraint("type", "key", name="resource_key"),
     Index("resource_by_patient", "patient_id", "type", "sort_date", "id", **_where("patient_id IS NOT NULL")),
+    Index("resource_by_update", "updated_at", "id"),
 )
 resource_version = Table(
     "resource_version",
@@ -372,9 +373,28 @@ provenance = Table(
     Column("path", Text, nullable=False),
     Column("mapping", Text, nullable=False),
     Column("source", Text, nullable=False, server_default=""),  # who sent the message: stays when the message is pruned
+    Column("document_id", BigInteger),  # the document in which `path` stands, when it is an XPath
     PrimaryKeyConstraint("resource_id", "version", "message_id", "path"),
     Index("provenance_by_message", "message_id"),
     **_no_rowid(),
+)
+derivation = Table(  # which documents say a fact now; those that are current decide whether it stands, and who may see it
+    "derivation",
+    metadata,
+    Column("document_id", BigInteger, nullable=False),
+    Column("resource_id", BigInteger, nullable=False),
+    PrimaryKeyConstraint("document_id", "resource_id"),
+    Index("derivation_by_resource", "resource_id"),
+    **_no_rowid(),
+)
+translated = Table(  # by which translation the content of a document was last read
+    "translated",
+    metadata,
+    Column("document_id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("mapping", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("facts", Integer, nullable=False),
+    Column("unread", Integer, nullable=False),  # statements that stay in the document
 )
 binary = Table(
     "binary_content",

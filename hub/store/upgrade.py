@@ -16,7 +16,7 @@ from hub.model.refusals import HubError
 from hub.store.place import Place
 from hub.store.port import StoreUnavailable
 
-HEAD = "0004"  # the newest migration; a test holds it against the folder
+HEAD = "0005"  # the newest migration; a test holds it against the folder
 _ONE_AT_A_TIME = 0x7661675F  # key of the advisory lock
 
 
