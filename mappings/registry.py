@@ -15,9 +15,10 @@ from types import ModuleType
 from hub.formats.er7 import Message
 from hub.model.identity import PatientIdentity
 from hub.model.site import Site
+from mappings.cda.document_reference import DocumentTypes
 from mappings.hl7v2 import adt, orders, siu, teleradiology, zam_z01
 from mappings.hl7v2.admission import Admit, admission
-from mappings.hl7v2.cda_document_reference import DocumentTypes
+from mappings.hl7v2.cda_document import CdaTranslation
 from mappings.hl7v2.mdm_t02 import MdmT02
 from mappings.hl7v2.orc import OrderControl
 from mappings.hl7v2.oru_r01 import OruR01
@@ -126,20 +127,21 @@ def packaged_table(name: str) -> str:
 
 def builtin(read_table: ReadTable = packaged_table) -> Registry:
     """The translations that come with the hub."""
-    metas, types = MetaTable.of(load(read_table("meta_dmpmss"))), DocumentTypes(load(read_table("document_types")))
-    cdas = [(profile, kinds, PfiDocument(kinds[0], profile, metas, types)) for profile in PROFILES for kinds in profile.kinds]
     control, units = OrderControl(load(read_table("order_control"))), Units(load(read_table("ucum_units")))
+    metas = MetaTable.of(load(read_table("meta_dmpmss")))
+    cda = CdaTranslation(DocumentTypes(load(read_table("document_types"))), units)
+    cdas = [(profile, kinds, PfiDocument(kinds[0], profile, metas, cda)) for profile in PROFILES for kinds in profile.kinds]
     rows: list[Row] = [(reads(*kinds, profile=profile.msh_21), one) for profile, kinds, one in cdas]
     rows += [(reads(*kinds, profile=profile.newest_of), one) for profile, kinds, one in cdas if profile.newest_of]
     rows += [
         (reads(*(f"ADT^{event}" for event in adt.EVENTS)), adt.Adt()),
         (reads(*teleradiology.TYPES, profile=teleradiology.PROFILE), teleradiology.Teleradiology(control, units)),
-        (reads("ORU^R01"), OruR01(units)),
-        (reads("OUL^R22"), OulR22(units)),
+        (reads("ORU^R01"), OruR01(units, cda)),
+        (reads("OUL^R22"), OulR22(units, cda)),
         (reads(*orders.REQUESTS), orders.Orders("orders", control, units)),
         (reads(*orders.ANSWERS), orders.Orders("order-answers", control, units)),
         (reads(*(f"SIU^{event}" for event in siu.EVENTS)), siu.Siu()),
-        (reads(*MDM), MdmT02()),
+        (reads(*MDM), MdmT02(cda)),
         (reads(*(f"ZAM^{event}" for event in zam_z01.EVENTS)), zam_z01.ZamZ01()),
     ]
     return Registry(tuple(rows), admission(load(read_table("message_types"))))

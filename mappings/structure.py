@@ -19,8 +19,10 @@ Rewrite = Callable[[Message, Site], bytes]
 class Structure(Protocol):
     """One message structure (or profile of one) that the hub understands.
 
-    `name` and `version` stand in Provenance as `name@version`. `heavy`: translate in a worker process. `parses_document`:
-    `judge` decodes and parses the document, so a big one is judged beside the event loop.
+    `name` and `version` stand in Provenance as `name@version`. `heavy`: translate in a worker process; a structure that says so
+    of some of its messages only has a method `is_heavy(message)` beside it. A heavy one whose messages carry documents tells
+    their numbers without translating: `documents(message, site)` (`hub.flow.ports.documents`). `parses_document`: `judge`
+    decodes and parses the document, so a big one is judged beside the event loop.
     """
 
     @property

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from hub.flow.graph import DestinationSpec
-from hub.flow.ports import Registry
+from hub.flow.ports import Registry, is_heavy
 from hub.flow.recent import Recent
 from hub.flow.rules import Ruled, Rules
 from hub.flow.workshop import Workshop
@@ -128,7 +128,7 @@ class RecordCarrier:
             raise TranslationFailed("no translation reads this message any more")
         site = self._messages.site(head.source)
         try:
-            if structure.heavy:
+            if is_heavy(structure, message):
                 change: RecordChange = await self._workshop.do(Task("translate", structure.name, message.raw, site))
             else:
                 change = structure.translate(message, site)

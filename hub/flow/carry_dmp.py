@@ -1,7 +1,8 @@
 """Deliveries to the DMP: the message as a submission, the DMP's answer as a receipt.
 
 Every document has its uniqueId: when it is not known what became of an attempt, the DMP is asked before anything is sent again.
-A patient who was opposed since the message was routed is respected: only a deletion leaves.
+A patient who was opposed since the message was routed is respected: only a deletion leaves. What came before it may tell of
+that, so it is asked once that is in the record.
 """
 
 from __future__ import annotations
@@ -10,18 +11,22 @@ import asyncio
 from collections.abc import Callable
 
 from hub.flow.carry import Cargo, KeptMessages, NotOurs, SaidNo
+from hub.flow.graph import RECORD
 from hub.flow.ports import dmp_submission
 from hub.flow.receipts import Creator, ReceiptDesk
 from hub.formats.content import document_bytes
 from hub.formats.er7 import Message
 from hub.ledger.acts import Receipt
 from hub.ledger.deliveries import Head
+from hub.ledger.unfiled import is_behind
 from hub.model.dmp import Dmp, DmpSubmission
 from hub.model.ports import PeerReference
 from hub.model.record_change import DocumentAction
-from hub.model.refusals import MessageRefused, NoAnswer, PeerRefused, TranslationFailed
+from hub.model.refusals import DeliveryFailed, MessageRefused, NoAnswer, PeerRefused, TranslationFailed
 from hub.record.consents import dmp_refusal
 from hub.store import Store, Transaction
+
+_PAUSES_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, *[0.25] * 16)  # how long what came before may take to be in the record
 
 
 class DmpCarrier:
@@ -80,15 +85,27 @@ class DmpCarrier:
             raise TranslationFailed(f"{refused.code} while reading what goes to the DMP") from None
 
     async def _refusal(self, head: Head, submission: DmpSubmission) -> str:
-        """Why the patient's DMP must not be fed now; empty when it may."""
+        """Why the patient's DMP must not be fed now; empty when it may.
+
+        Raises:
+            DeliveryFailed: the record has not taken what came before; it may later.
+        """
         if submission.action is DocumentAction.DELETE:
             return ""
+        record_lane = RECORD + head.lane.removeprefix(head.destination)
 
-        def asked(tx: Transaction) -> str:
+        def asked(tx: Transaction) -> str | None:
+            if is_behind(tx, before=head.message_id, lane=record_lane):
+                return None
             row = tx.row("SELECT patient_id FROM message WHERE id = ?", head.message_id)
             return dmp_refusal(tx, [row[0]]).get(row[0], "") if row is not None and row[0] is not None else ""
 
-        return await self._store.read(asked)
+        for pause_s in _PAUSES_S:
+            reason = await self._store.read(asked)
+            if reason is not None:
+                return reason
+            await asyncio.sleep(pause_s)
+        raise DeliveryFailed("the record has not taken yet what came before this document")
 
     def _tell(self, tx: Transaction, head: Head, *, positive: bool, code: str, creator: Creator | None) -> str:
         return self._desk().file(tx, head.id, Receipt("DMP", positive, self._store.now_us(), code), creator)

@@ -22,7 +22,7 @@ class Structure(Protocol):
     be asked before it, for the few messages whose answer depends on that; `remarks` runs after it.
     `requests` are destinations that the message itself asks for (`dmp`, `mssante:<address>`), `refused_requests` those
     that a rule ends at once, with a reason code, `receipts_wanted` what the sender wants to hear of them. `heavy`:
-    `translate` runs in a worker process.
+    `translate` runs in a worker process (`is_heavy` tells it of one message).
     """
 
     @property
@@ -36,6 +36,20 @@ class Structure(Protocol):
     def refused_requests(self, message: Message, site: Site) -> Sequence[tuple[str, str]]: ...
     def receipts_wanted(self, message: Message, site: Site) -> ReceiptsWanted: ...
     def translate(self, message: Message, site: Site) -> RecordChange: ...
+
+
+def is_heavy(structure: Structure, message: Message) -> bool:
+    """Whether a message is translated in a worker process: what its structure's `is_heavy` says, if it has that method."""
+    asked: Any = getattr(structure, "is_heavy", None)
+    return bool(asked(message)) if asked is not None else structure.heavy
+
+
+def documents(structure: Structure | None, message: Message, site: Site) -> tuple[str | None, str | None, bool]:
+    """Of a message that is not translated yet: the number of its document, of the one that it replaces or deletes, and whether
+    it deletes; what its structure's `documents` gives, if it has that method.
+    """
+    asked: Any = getattr(structure, "documents", None)
+    return asked(message, site) if asked is not None else (None, None, False)
 
 
 def receipts_told(structure: Structure | None, message: Message, site: Site) -> Sequence[IncomingReceipt]:

@@ -18,7 +18,7 @@ from hub.bell.port import Bell
 from hub.flow.file_plans import Filed, Grant, Plan, file_plans
 from hub.flow.graph import RECORD
 from hub.flow.membership import Membership, bell_of
-from hub.flow.ports import Structure, dmp_submission, receipts_told
+from hub.flow.ports import Structure, documents, is_heavy, receipts_told
 from hub.flow.receipts import DMP, ReceiptDesk
 from hub.flow.recent import Recent
 from hub.flow.rules import Ruled, Rules
@@ -284,10 +284,10 @@ class Router(Ruled):
         told = receipts_told(structure, message, site)
         targets = self._graph.targets(row.source, message, requested, record=structure is not None and not told)
         change = None
-        if structure is not None and not structure.heavy and any(t.destination == RECORD for t in targets):
+        if structure is not None and not is_heavy(structure, message) and any(t.destination == RECORD for t in targets):
             change = self._translate(structure, message, site, row.id)
         identity = change.identity if change is not None else self._registry.identity(message, site) if targets else None
-        document, follows = _documents(change)
+        document, follows, withdraws = _documents(structure, message, site, change) if targets else (None, None, False)
         asked = {t.destination for t in targets}
         remarks = tuple(structure.remarks(message, site)) if structure is not None and targets else ()
         return Plan(
@@ -302,15 +302,8 @@ class Router(Ruled):
             follows,
             self._desk.creator(message, row.source) if refused or DMP in asked else None,
             tuple(told),
-            withdraws=DMP in asked and self._withdraws(structure, message, site, change),
+            withdraws=DMP in asked and withdraws,
         )
-
-    def _withdraws(self, structure: Structure | None, message: Message, site: Site, change: RecordChange | None) -> bool:
-        """Whether the message deletes its document, as its change says, or the message itself when it has none."""
-        if change is not None and change.documents:
-            return change.documents[0].action is DocumentAction.DELETE
-        submission = dmp_submission(structure, message, site)
-        return submission is not None and submission.action is DocumentAction.DELETE
 
     @property
     def _desk(self) -> ReceiptDesk:
@@ -336,11 +329,18 @@ def _alone_where_it_acts(plans: Sequence[Plan]) -> Iterator[Sequence[Plan]]:
         yield plans[start:]
 
 
-def _documents(change: RecordChange | None) -> tuple[str | None, str | None]:
-    """The document that a message carries, and the one that it replaces or deletes; of several the first speaks for all."""
-    if change is None or not change.documents:
-        return None, None
+def _documents(
+    structure: Structure | None, message: Message, site: Site, change: RecordChange | None
+) -> tuple[str | None, str | None, bool]:
+    """The document that a message carries, the one that it replaces or deletes, and whether it deletes it.
+
+    As its change says, or the message itself when it has none; of several the first speaks for all.
+    """
+    if change is None:
+        return documents(structure, message, site)
+    if not change.documents:
+        return None, None, False
     first = change.documents[0]
     if first.action is DocumentAction.DELETE:
-        return None, first.master_id
-    return first.master_id, first.replaces or None
+        return None, first.master_id, True
+    return first.master_id, first.replaces or None, False

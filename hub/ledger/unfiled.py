@@ -13,3 +13,13 @@ def is_unfiled(tx: Transaction, *, before: int, lanes: Sequence[str]) -> bool:
     if waiting is not None:
         return True
     return bool(lanes) and bool(tx.rows_in("SELECT key FROM lane WHERE key IN ({keys})", lanes))
+
+
+def is_behind(tx: Transaction, *, before: int, lane: str) -> bool:
+    """Whether a message that came before this number still has an open delivery in a lane."""
+    row = tx.row(
+        "SELECT 1 FROM delivery WHERE lane = ? AND state IN ('QUEUED','WAITING','SENDING','UNSURE') AND message_id < ? LIMIT 1",
+        lane,
+        before,
+    )
+    return row is not None

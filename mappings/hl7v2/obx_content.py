@@ -6,6 +6,7 @@ Standard: HL7 v2.5.1 §2.A.24 (ED), tables 0191, 0291, 0299.
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import cast
 
 from hub.formats.base64_lenient import decode
@@ -24,9 +25,10 @@ _MAGIC = (
     (b"\x89PNG\r\n", "image/png"),
     (b"II*\x00", "image/tiff"),
     (b"MM\x00*", "image/tiff"),
-    (b"<?xml", "text/xml"),
-    (b"\xef\xbb\xbf<?xml", "text/xml"),
-    (b"<ClinicalDocument", "text/xml"),
+)
+XML_TYPE = "text/xml"
+_XML = re.compile(
+    rb"(?:\xef\xbb\xbf|\xff\xfe|\xfe\xff)?[\s\x00]*<\x00?(?:\?\x00?x\x00?m\x00?l|(?:[A-Za-z_][\w.-]*:)?ClinicalDocument)"
 )
 _SUBTYPES = {
     "PDF": "application/pdf",
@@ -35,7 +37,7 @@ _SUBTYPES = {
     "JPG": "image/jpeg",
     "PNG": "image/png",
     "TIFF": "image/tiff",
-    "XML": "text/xml",
+    "XML": XML_TYPE,
     "HTML": "text/html",
     "DICOM": "application/dicom",
     "OCTET-STREAM": "",
@@ -56,6 +58,12 @@ def obx_bytes(obx: Segment, raw: bytes) -> tuple[bytes, int, int]:
         return decode(raw[start:end]), start, end - start
     except Unreadable:
         raise FieldInvalid(at=obx.at(5), sentence=f"{obx.at(5)}: not base64") from None
+
+
+def obx_text(obx: Segment, message: Message) -> bytes:
+    """An ED that is text: its component 5, escapes undone, in UTF-8."""
+    start, end = obx.component_span(5, 5)
+    return text_bytes(message.raw[start:end], message)
 
 
 def obx_content(obx: Segment, message: Message) -> ContentRange | None:
@@ -91,15 +99,14 @@ def _content(obx: Segment, message: Message) -> ContentRange | None:
 def _text(obx: Segment, message: Message, start: int, end: int) -> ContentRange:
     data = text_bytes(message.raw[start:end], message)
     named = _SUBTYPES.get(obx.text(5, 3).upper(), "") if obx.text(2).upper() == "ED" else ""
-    kind = next((kind for magic, kind in _MAGIC if data.startswith(magic)), named or PLAIN_TEXT)
+    kind = _kind_by_magic(data) or named or PLAIN_TEXT
     return ContentRange(start, end - start, "text", kind, len(data), _sha1(data))
 
 
 def _content_type(data: bytes, subtype: str) -> str:
     """By the first bytes, else as ED-3 says, else text when it is UTF-8."""
-    for magic, kind in _MAGIC:
-        if data.startswith(magic):
-            return kind
+    if kind := _kind_by_magic(data):
+        return kind
     named = _SUBTYPES.get(subtype.upper(), "")
     if named:
         return named
@@ -108,6 +115,12 @@ def _content_type(data: bytes, subtype: str) -> str:
     except UnicodeDecodeError:
         return "application/octet-stream"
     return PLAIN_TEXT if data else "application/octet-stream"
+
+
+def _kind_by_magic(data: bytes) -> str:
+    """By the first bytes; empty when they tell nothing."""
+    kind = next((kind for magic, kind in _MAGIC if data.startswith(magic)), "")
+    return kind or (XML_TYPE if _XML.match(data) else "")
 
 
 def _sha1(data: bytes) -> bytes:

@@ -6,7 +6,6 @@ Standard: CI-SIS transmission de documents CDA en HL7 v2, 2.1.2 (and 1.2, 2.0); 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from hub.formats.er7 import Message
 from hub.model.consumer import ConsumerQuestion
@@ -14,19 +13,18 @@ from hub.model.dmp import DmpSubmission
 from hub.model.identifiers import is_oid
 from hub.model.mail import MailRequest
 from hub.model.receipts import NONE_WANTED, ReceiptsWanted
-from hub.model.record_change import DocumentAction, DocumentChange, Json, RecordChange
+from hub.model.record_change import DocumentAction, Json, RecordChange
 from hub.model.refusals import Finding
 from hub.model.site import Site
 from mappings.hl7v2 import pfi_checks
-from mappings.hl7v2.cda_document_reference import DocumentTypes, cda_document_reference, mask_of_header
+from mappings.hl7v2.cda_document import CdaDocument, CdaTranslation, FiledAs, uri
 from mappings.hl7v2.message_times import event_time
-from mappings.hl7v2.pfi_consumer import consumer_question, uri
+from mappings.hl7v2.pfi_consumer import consumer_question
 from mappings.hl7v2.pfi_dmp import dmp_submission
 from mappings.hl7v2.pfi_mail import BODIES, body_is_whole, mail_request, receipts_wanted
 from mappings.hl7v2.pfi_profile import Profile
-from mappings.hl7v2.pfi_request import CdaDocument, MetaTable, PfiRequest
+from mappings.hl7v2.pfi_request import MetaTable, PfiRequest
 from mappings.hl7v2.pid import pid_findings, pid_patient
-from mappings.hl7v2.plain_document import visit
 from mappings.hl7v2.pv1 import pv1_encounter, pv1_findings
 
 DMP = "dmp"
@@ -37,12 +35,12 @@ _URI = "urn:ietf:rfc:3986"
 class PfiDocument:
     """One version of the profile, for one message type."""
 
-    version = "1"
-    heavy, parses_document = False, True
+    version = "2"
+    heavy = parses_document = True
 
-    def __init__(self, kind: str, profile: Profile, metas: MetaTable, types: DocumentTypes) -> None:
+    def __init__(self, kind: str, profile: Profile, metas: MetaTable, translation: CdaTranslation) -> None:
         self.name = f"{profile.audience}-{kind.partition('^')[0].lower()}-{profile.name}"
-        self._profile, self._metas, self._types = profile, metas, types
+        self._profile, self._metas, self._translation = profile, metas, translation
 
     def judge(self, message: Message, site: Site) -> None:
         pfi_checks.judge(self._request(message, site), self._metas)
@@ -87,44 +85,38 @@ class PfiDocument:
         """What goes to the DMP; None when the message does not ask for it."""
         if DMP not in self.requests(message, site):
             return None
-        return dmp_submission(self._request(message, site), self._types, dict(self.refused_requests(message, site)).get(DMP, ""))
+        refused = dict(self.refused_requests(message, site)).get(DMP, "")
+        return dmp_submission(self._request(message, site), self._translation.types, refused)
 
     def mail_request(self, message: Message, site: Site) -> MailRequest | None:
         """What the message asks to be mailed: recipients, texts, where answers go; None when it asks for no mail."""
         return mail_request(self._request(message, site))
 
+    def documents(self, message: Message, site: Site) -> tuple[str | None, str | None, bool]:
+        """The document of the message, the one that it replaces or deletes, and whether it deletes; of several the first."""
+        request = self._request(message, site)
+        header = request.cdas[0].header
+        if request.action is DocumentAction.DELETE:
+            return None, header.master_id, True
+        return header.master_id, uri(header.replaces) or None, False
+
     def translate(self, message: Message, site: Site) -> RecordChange:
         request = self._request(message, site)
         stay = pv1_encounter(message, site)
+        action = request.action or DocumentAction.CREATE
+        made = [
+            self._translation.change(cda, message, site, FiledAs(action, mask=request.mask, related=_related(request, cda)))
+            for cda in request.cdas
+        ]
         return RecordChange(
             mapping=f"{self.name}@{self.version}",
             identity=request.identity,
             patient=pid_patient(message, request.identity, site),
             event_time=event_time(message, site),
             resources=(stay,) if stay is not None else (),
-            documents=tuple(self._change(request, cda) for cda in request.cdas),
+            documents=tuple(change for change, _ in made),
+            findings=tuple(finding for _, findings in made for finding in findings),
         )
-
-    def _change(self, request: PfiRequest, cda: CdaDocument) -> DocumentChange:
-        header, action = cda.header, request.action or DocumentAction.CREATE
-        change = DocumentChange(
-            action=action,
-            master_id=header.master_id,
-            path=cda.obx.at(5),
-            set_id=uri(header.set_id),
-            replaces=uri(header.replaces),
-            version_number=header.version_number,
-            event_time=event_time(request.message, request.site),
-        )
-        if action is DocumentAction.DELETE:
-            return change
-        mask = request.mask | mask_of_header(header)
-        body: Json = cda_document_reference(header, mask=mask, types=self._types, tz=request.site.timezone)
-        if encounter := visit(request.message, request.site):
-            body.setdefault("context", {})["encounter"] = [encounter]
-        if related := _related(request, cda):
-            body.setdefault("context", {})["related"] = related
-        return replace(change, body=body, content=cda.content, mask=mask)
 
     def _request(self, message: Message, site: Site) -> PfiRequest:
         """The message as read, kept with it: judge, requests and translate follow each other."""

@@ -10,9 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from hub.formats.cda_header import CdaHeader, canonical_id
+from hub.formats.cda_header import canonical_id
 from hub.formats.er7 import Segment
-from hub.model.identity import PatientIdentity
 from hub.model.record_change import DocumentAction
 from hub.model.refusals import (
     Cardinality,
@@ -20,11 +19,11 @@ from hub.model.refusals import (
     ConsumerRefused,
     FieldInvalid,
     FieldMissing,
-    IdentityUnproven,
     MessageRefused,
     RuleBroken,
     SegmentMissing,
 )
+from mappings.hl7v2.cda_document import judge_patient
 from mappings.hl7v2.line import Composite
 from mappings.hl7v2.pfi_request import ACTION_OF_OBX_11, MetaTable, PfiRequest
 
@@ -216,9 +215,7 @@ def _own_numbers(request: PfiRequest, _: MetaTable) -> None:
 
 
 def _same_patient(request: PfiRequest, _: MetaTable) -> None:
-    for cda in request.cdas:
-        if not is_same_patient(request.identity, cda.header):
-            raise IdentityUnproven(at="PID-3", sentence="PID-3: not the patient of the document")
+    judge_patient(request.cdas, request.identity)
 
 
 def _same_number(request: PfiRequest, _: MetaTable) -> None:
@@ -330,21 +327,6 @@ _RUNS = {
     audience: [(check, check.run) for check in DECISIONS if check.run is not None and audience in check.audiences]
     for audience in ("pfi", "lps")
 }
-
-
-def is_same_patient(identity: PatientIdentity, header: CdaHeader) -> bool:
-    """Whether PID and CDA prove to speak of one patient.
-
-    Two INS must be the same one. When only one side, or neither, has an INS, a local number must be on both sides: under the
-    same OID, or, where PID-3 names its authority otherwise, the same number.
-    """
-    if identity.ins and header.ins:
-        return any(ins in header.ins for ins in identity.ins)
-    local = {
-        (number.system.removeprefix("urn:oid:") if number.system.startswith("urn:oid:") else "", number.value)
-        for number in identity.local
-    }
-    return any((root, extension) in local or ("", extension) in local for root, extension in header.patient_ids if extension)
 
 
 def document_id(ei: Composite) -> str:

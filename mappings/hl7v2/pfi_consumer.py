@@ -8,6 +8,7 @@ from __future__ import annotations
 from hub.formats.cda_header import CdaAuthor, CdaHeader
 from hub.model.consumer import ConsumerQuestion
 from hub.model.record_change import DocumentAction
+from mappings.hl7v2.cda_document import uri
 from mappings.hl7v2.pfi_request import PfiRequest
 from mappings.national_identifiers import FINESS_SYSTEM, RPPS_SYSTEM, professional_identifier, structure_identifier
 
@@ -30,11 +31,6 @@ def consumer_question(request: PfiRequest) -> ConsumerQuestion | None:
         people=people,
         structures=structures,
     )
-
-
-def uri(number: str) -> str:
-    """A CDA id as the record writes it; empty stays empty."""
-    return f"urn:oid:{number}" if number else ""
 
 
 def _requester(request: PfiRequest, header: CdaHeader, action: DocumentAction) -> tuple[frozenset[str], frozenset[str]]:

@@ -14,9 +14,10 @@ from hub.model.dmp import Coded, DmpAuthor, DmpDocument, DmpSubmission
 from hub.model.identifiers import PROFESSIONALS, STRUCTURES
 from hub.model.identity import PatientIdentity
 from hub.model.record_change import INVISIBLE_PATIENT, INVISIBLE_REP_LEGAUX, MASQUE_PS, DocumentAction
-from mappings.hl7v2.cda_document_reference import DocumentTypes
+from mappings.cda.document_reference import DocumentTypes
+from mappings.hl7v2.cda_document import CdaDocument
 from mappings.hl7v2.line import Line
-from mappings.hl7v2.pfi_request import CdaDocument, PfiRequest
+from mappings.hl7v2.pfi_request import PfiRequest
 
 _CONFIDENTIALITY, _VISIBILITY = "2.16.840.1.113883.5.25", "1.2.250.1.213.1.1.4.13"
 _SECTORS, _OTHER_FACILITIES = "1.2.250.1.71.4.2.4", "1.2.250.1.213.1.1.4.6"

@@ -5,21 +5,19 @@ Standard: CI-SIS transmission de documents CDA en HL7 v2, 2.1.2 §2.5, §2.6; pa
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from hub.formats.cda_header import CdaHeader, canonical, read_header
+from hub.formats.cda_header import canonical
 from hub.formats.er7 import Message, Segment
 from hub.model.identifiers import INS_NIA, INS_NIR, INS_NIR_DEMO, INS_NIR_TEST, InsMatricule
 from hub.model.identity import PatientIdentity, ins_is_usable
-from hub.model.record_change import INVISIBLE_PATIENT, INVISIBLE_REP_LEGAUX, MASQUE_PS, ContentRange, DocumentAction
-from hub.model.refusals import FieldInvalid, Unreadable
+from hub.model.record_change import INVISIBLE_PATIENT, INVISIBLE_REP_LEGAUX, MASQUE_PS, DocumentAction
 from hub.model.site import Site
+from mappings.hl7v2.cda_document import CdaDocument, read_cda
 from mappings.hl7v2.line import Line
-from mappings.hl7v2.obx_content import obx_bytes
 from mappings.hl7v2.pfi_profile import Profile
 from mappings.hl7v2.pid import pid_identity
 from mappings.hl7v2.prt import Prt
@@ -59,15 +57,6 @@ class Meta:
     code: str
     value: str
     obx: Segment
-
-
-@dataclass(frozen=True, slots=True)
-class CdaDocument:
-    """A document OBX whose CDA could be read."""
-
-    obx: Segment
-    header: CdaHeader
-    content: ContentRange
 
 
 class PfiRequest:
@@ -136,7 +125,7 @@ class PfiRequest:
     @cached_property
     def cdas(self) -> tuple[CdaDocument, ...]:
         """What `read_documents` gives, read once."""
-        return tuple(_cda(obx, self.message) for obx in self.documents)
+        return tuple(read_cda(obx, self.message) for obx in self.documents)
 
     @cached_property
     def companions(self) -> tuple[str, ...]:
@@ -178,19 +167,3 @@ class PfiRequest:
     def txa(self) -> Line | None:
         segment = self.message.first("TXA")
         return Line.of(segment, self.message) if segment is not None else None
-
-
-def _cda(obx: Segment, message: Message) -> CdaDocument:
-    data, offset, length = obx_bytes(obx, message.raw)
-    try:
-        header = read_header(data)
-    except Unreadable as refused:
-        raise FieldInvalid(at=obx.at(5), sentence=f"{obx.at(5)}: {refused.sentence.removeprefix('/: ')}") from None
-    kind = "application/xslt+xml" if _shows_itself(data) else "text/xml"
-    digest = hashlib.sha1(data, usedforsecurity=False).digest()
-    return CdaDocument(obx, header, ContentRange(offset, length, "base64", kind, len(data), digest))
-
-
-def _shows_itself(xml: bytes) -> bool:
-    """Whether the CDA lies inside the stylesheet that displays it."""
-    return b"http://www.w3.org/1999/XSL/Transform" in xml[:4096]

@@ -103,7 +103,7 @@ def test_a_document_is_fed_and_its_creator_is_told(running, receiver_class, make
     async def main():
         async with house(running, receiver_class) as (hub, sender, dmp, peer):
             await sender.ask(make_mdm("C1", ACK_RECEPTION="Y"))
-            found = await hub.until(zams_done(1))
+            found = await hub.until(lambda f: zams_done(1)(f) and all(m["state"] == "DONE" for m in f))
             state, fed = delivery(found)
             assert (state, fed["state"], fed["external_ref"], fed["attempts"]) == ("DONE", "DELIVERED", NUMBER, 1)
             assert [(r["kind"], r["positive"]) for r in fed["receipts"]] == [("DMP", True)]
@@ -167,7 +167,7 @@ def test_a_dmp_that_is_down_is_waited_for_and_nobody_is_told(running, receiver_c
             await asyncio.sleep(0.3)
             assert peer.got == []
             await dmp.start()
-            found = await hub.until(zams_done(1))
+            found = await hub.until(lambda f: zams_done(1)(f) and all(m["state"] == "DONE" for m in f))
             assert delivery(found)[0] == "DONE" and told(peer) == [("C1", "Y", "")]
             await dmp.stop()
 
@@ -254,9 +254,9 @@ def test_a_patient_who_is_opposed_is_not_fed_and_may_have_documents_deleted(
             lines = [pid if line.startswith(b"PID") else pv1 if line.startswith(b"PV1") else line for line in admission]
             assert b"MSA|AA|" in await sender.ask(b"\r".join(lines) + zfa.encode())
             await sender.ask(make_mdm("C2", number="1.2.250.9.77.5.101", ACK_RECEPTION="Y"))
-            found = await hub.until(zams_done(2))
-            state, fed = delivery(found, "C2")
-            assert (state, fed["state"], fed["last_error"], fed["attempts"]) == ("PARTIAL", "REFUSED", reason, 0)
+            found = await hub.until(lambda f: zams_done(2)(f) and all(m["state"] in ("DONE", "PARTIAL") for m in f))
+            state, fed = delivery(found, "C2")  # told while it was routed, or, where the record was behind then, before it leaves
+            assert (state, fed["state"], reason in fed["last_error"]) == ("PARTIAL", "REFUSED", True)
             assert told(peer)[1] == ("C2", "N", reason)
             await sender.ask(make_mdm("C3", event="T04", ACK_RECEPTION="Y"))
             await hub.until(zams_done(3))

@@ -67,7 +67,7 @@ def test_pdf_of_a_report():
     taken = oru("ORC|RE|P1|F1^LABO", "OBR|1|P1|F1^LABO|58410-2^NFS^LN|||20260302080000", "OBX|1|NM|718-7^Hb^LN||12|g/dL", OBX_PDF)
     change = translated(taken)
     (document,) = change.documents
-    assert (change.mapping, document.action.value, document.path) == ("oru@2", "create", "OBX[2]-5")
+    assert (change.mapping, document.action.value, document.path) == ("oru@3", "create", "OBX[2]-5")
     assert document.master_id == "urn:vaguemestre:authority:LABO|F1.1"
     assert document_bytes(taken.raw, document.content) == PDF
     assert (document.content.content_type, document.content.size) == ("application/pdf", len(PDF))

@@ -166,7 +166,7 @@ def test_document_reference_tells_what_the_header_tells():
     message = build({"flags": {"MASQUE_PS": "Y", "INVISIBLE_REP_LEGAUX": "Y"}, "cda": {"CONF": "V"}})
     site = Site(source="ris")
     change = REGISTRY.find(message).translate(message, site)
-    assert change.mapping == "pfi-mdm-2.1@1"
+    assert change.mapping == "pfi-mdm-2.1@2"
     (document,) = change.documents
     body = document.body
     assert document.action is DocumentAction.CREATE
