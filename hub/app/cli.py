@@ -393,6 +393,24 @@ def db_prune(
     raise typer.Exit(prune_database(_installed(config), dry_run=dry_run, as_json=json))
 
 
+@app.command("retranslate")
+def retranslate(
+    config: Config,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many documents would be read again.")] = False,
+    kind: Annotated[str, typer.Option("--type", help="Only documents of this type code (LOINC or TRE_A05).")] = "",
+    json: Json = False,
+) -> None:
+    """Read again the documents that an older translation read: their facts become what this version says of them.
+
+    Beside the running hub or without it. Stopped in the middle, the next call goes on with what is left.
+
+    Example: vaguemestre retranslate -c vaguemestre.toml --dry-run
+    """
+    from hub.app.retranslate import retranslate_documents
+
+    raise typer.Exit(retranslate_documents(_installed(config), dry_run=dry_run, kind=kind, as_json=json))
+
+
 @db_app.command("copy")
 def db_copy(
     source: Annotated[Path, typer.Option("--from", help="Configuration of the hub to copy; it must be stopped.")],

@@ -6,11 +6,14 @@ import importlib.metadata
 import importlib.util
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from hub.model.record_change import ContentRange
 from hub.model.refusals import Misconfigured
+from hub.model.site import Site
 from mappings.registry import Reads, Registry, builtin
 
 ENTRY_POINTS = "vaguemestre.mappings"
@@ -42,6 +45,37 @@ def build(folder: str | None) -> Callable[[Any], Any]:
     from hub.flow.carry import work
 
     return work(registry(folder))
+
+
+def build_reader(_argument: None) -> Callable[[Any], Any]:
+    """For `hub.flow.workshop.Bench`: a worker that reads documents again (`ReadAgain` → `CdaFacts`)."""
+    from mappings.cda.contents import Contents
+    from mappings.cda.translate import translate_cda
+    from mappings.hl7v2.ucum import Units
+    from mappings.registry import packaged_table
+    from mappings.tables import load
+
+    units = Units(load(packaged_table("ucum_units")))
+
+    def run(task: ReadAgain) -> Any:
+        contents = Contents(task.xml, task.outer or task.anywhere())
+        return translate_cda(task.xml, tz=task.site.timezone, units=units, event_time=task.event_time, contents=contents)
+
+    return run
+
+
+@dataclass(frozen=True, slots=True)
+class ReadAgain:
+    """A document to translate once more. `outer`: where its bytes stand in the message, None when that is not there any more."""
+
+    xml: bytes
+    site: Site
+    event_time: int
+    outer: ContentRange | None
+
+    def anywhere(self) -> ContentRange:
+        """A range for bytes that are looked up by their hash only."""
+        return ContentRange(0, 0, "base64", "text/xml", len(self.xml), b"")
 
 
 def _module(path: Path) -> ModuleType:

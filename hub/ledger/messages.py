@@ -14,6 +14,7 @@ from hub.store import BlobDamaged, Transaction
 from hub.store.blob_names import name
 
 FORMAT_ER7 = "hl7v2-er7"
+RULES = "SCHEMATRON_"  # begin of the codes of what a site's rule files found
 INLINE_BYTES = 256 << 10  # larger bodies are files
 
 _MESSAGE = (
@@ -210,15 +211,19 @@ def _judge_again(tx: Transaction, item: NewMessage, message_id: int) -> Kept:
     return Kept(message_id, None)
 
 
-def add_findings(tx: Transaction, message_id: int, findings: Sequence[Finding]) -> None:
-    """List more findings with a kept message; those that are listed already are not listed again."""
-    row = tx.row("SELECT findings FROM message WHERE id = ?", message_id) if findings else None
+def add_findings(tx: Transaction, message_id: int, findings: Sequence[Finding], *, instead_of: str = "") -> None:
+    """List more findings with a kept message; those that are listed already are not listed again.
+
+    `instead_of`: the begin of XPaths whose findings are told anew; what rules of a site found there stays.
+    """
+    row = tx.row("SELECT findings FROM message WHERE id = ?", message_id) if findings or instead_of else None
     if row is None:
         return
     listed = orjson.loads(row[0]) if row[0] else []
+    kept = [one for one in listed if not instead_of or not one["at"].startswith(instead_of) or one["code"].startswith(RULES)]
     told = [{"code": one.code, "at": one.at, "text": one.sentence} for one in findings]
-    every = listed + [one for one in told if one not in listed]
-    if len(every) > len(listed):
+    every = kept + [one for one in told if one not in kept]
+    if every != listed:
         tx.run("UPDATE message SET findings = ? WHERE id = ?", orjson.dumps(every).decode(), message_id)
 
 

@@ -66,6 +66,22 @@ def read_binary(tx: Transaction, logical_id: str, *, viewer: Viewer, body_of: Ca
     return BinaryContent(uid_text(number), row[4], data, uid_text(row[9]), row[10], row[11])
 
 
+def filed_bytes(tx: Transaction, number: int, body_of: Callable[[int], bytes]) -> bytes:
+    """The bytes behind a Binary, whoever may see them: for the hub's own work.
+
+    Raises:
+        BlobDamaged: they are not those that were filed, or not there. KeyError: their message is not there.
+    """
+    row = tx.row(
+        'SELECT message_id, "offset", length, encoding, content_type, size, sha1, promoted, promoted_blob'
+        " FROM binary_content WHERE id = ?",
+        number,
+    )
+    if row is None:
+        raise BlobDamaged("a document's bytes are not there")
+    return _bytes(tx, row, body_of)
+
+
 def stored_encoding(content: ContentRange) -> str:
     """How a row tells of the bytes' encoding, and of a range inside the document: `base64`, `base64>OFFSET+LENGTH`."""
     return content.encoding if content.inner is None else f"{content.encoding}>{content.inner[0]}+{content.inner[1]}"

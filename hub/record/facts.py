@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 from hub.model.record_change import ContentRange, DocumentChange, Json, ResourceChange
@@ -30,10 +29,10 @@ _SAID_ONCE = frozenset({"final", "corrected", "amended"})
 
 
 class FactFiler:
-    """The facts of documents of one patient."""
+    """The facts of documents of one patient. `files_contents`: bytes inside a document can still be found in its message."""
 
-    def __init__(self, filing: Filing, patient_id: int | None) -> None:
-        self._filing, self._patient_id = filing, patient_id
+    def __init__(self, filing: Filing, patient_id: int | None, *, files_contents: bool = True) -> None:
+        self._filing, self._patient_id, self._files_contents = filing, patient_id, files_contents
         self.findings: list[Finding] = []
 
     def file(self, document: Stored, change: DocumentChange) -> None:
@@ -109,7 +108,9 @@ class FactFiler:
         attachments: dict[str, Json] = {}
         for n, content in enumerate(fact.contents):
             digest = b64encode(content.sha1).decode()
-            url = filed.get(digest) or f"Binary/{uid_text(self._filing.add_binary(number, content))}"
+            url = filed.get(digest, "")
+            if not url and self._files_contents:
+                url = f"Binary/{uid_text(self._filing.add_binary(number, content))}"
             attachments[f"#content{n}"] = attachment_of(content, url)
         body: Json = _put(fact.body, attachments)
         return body
@@ -182,11 +183,6 @@ def _put(part: Any, attachments: dict[str, Json]) -> Any:
         return [_put(one, attachments) for one in part]
     if isinstance(part, dict):
         if part.get("url") in attachments:
-            return {**part, **attachments[part["url"]]}
+            return {**{name: one for name, one in part.items() if name != "url"}, **attachments[part["url"]]}
         return {name: _put(one, attachments) if isinstance(one, dict | list) else one for name, one in part.items()}
     return part
-
-
-def without_contents(change: DocumentChange) -> DocumentChange:
-    """The change for a document whose message is gone: facts keep what they say, but for the bytes that stood in it."""
-    return replace(change, facts=tuple(replace(fact, contents=()) for fact in change.facts))
