@@ -8,12 +8,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import random
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -28,6 +26,7 @@ from chaos_proxy import Proxy
 
 from bench.services import NatsServer, PostgresServer
 from bench.synthetic import Traffic
+from tests import warm
 
 ROOT = Path(__file__).resolve().parents[2]
 LEASE_S = 3.0
@@ -83,7 +82,7 @@ class Node:
         self.config, self.log = folder / f"{name}.toml", folder / f"{name}.log"
         self.status_port = free_port()
         self.environment: dict[str, str] = {}
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: warm.Process | subprocess.Popen[str] | None = None
         self.broken = asyncio.Lock()  # who holds it breaks this process
 
     @property
@@ -92,17 +91,11 @@ class Node:
 
     def start(self) -> None:
         """Start it and do not wait."""
-        command = [sys.executable, "-m", "hub.app.cli", "run", "-c", str(self.config), "--role", self.role]
+        command = ["run", "-c", self.config, "--role", self.role]
         if self.role in ("edge", "worker"):
             command += ["--status", f"127.0.0.1:{self.status_port}"]
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                command,
-                cwd=self.config.parent,
-                stdout=log,
-                stderr=log,
-                env={**os.environ, "PYTHONPATH": str(ROOT), **self.environment},
-            )
+            self.process = warm.start(*command, cwd=self.config.parent, stdout=log, stderr=log, env=self.environment)
 
     async def ready(self, timeout_s: float = 60.0) -> None:
         """Wait until its /readyz says so.
@@ -235,14 +228,7 @@ class Cluster:
         return "\n\n".join(parts) + "\n"
 
     def _make_token(self, node: Node) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "hub.app.cli", "token", "create", "-c", node.config, "--name", "feeder", "--role", "system"],
-            cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = warm.run("token", "create", "-c", node.config, "--name", "feeder", "--role", "system", cwd=self.folder)
         assert done.returncode == 0, done.stderr
         return done.stdout.split()[-1]
 

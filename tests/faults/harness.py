@@ -10,7 +10,6 @@ import signal
 import socket
 import sqlite3
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -24,9 +23,11 @@ import pytest
 from bench.sender import Sent
 from bench.services import PostgresServer
 from bench.sink import END, START
+from tests import warm
 
 ROOT = Path(__file__).resolve().parents[2]
 FULL = os.environ.get("VAGUEMESTRE_FAULTS") == "full"
+Process = warm.Process | subprocess.Popen[str]
 MEASURED: list[tuple[str, dict]] = []
 on_both_engines = pytest.mark.parametrize("engine", ["sqlite", "postgres"])  # of the fixture `place`
 
@@ -66,8 +67,8 @@ class Place:
         self.config = folder / "hub.toml"
         self.log = folder / "hub.log"
         self.port, self.web_port = free_port(), free_port()
-        self.process: subprocess.Popen | None = None
-        self._all: list[subprocess.Popen] = []
+        self.process: Process | None = None
+        self._all: list[Process] = []
         self.environment: dict[str, str] = {}  # of every process started here
 
     @property
@@ -91,16 +92,11 @@ class Place:
         ]
         self.config.write_text("\n\n".join([*parts, more]) + "\n")
 
-    def spawn(self, *command: str, **environment: str) -> subprocess.Popen:
+    def spawn(self, *command: str, **environment: str) -> Process:
         """Start a process and do not wait for it: a command, or `run`."""
         with self.log.open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "hub.app.cli", *(command or ("run",)), "-c", str(self.config)],
-                cwd=self.folder,
-                stderr=log,
-                stdout=log,
-                env={**os.environ, "PYTHONPATH": str(ROOT), **self.environment, **environment},
-            )
+            env = {**self.environment, **environment}
+            process = warm.start(*(command or ("run",)), "-c", self.config, cwd=self.folder, stdout=log, stderr=log, env=env)
         self._all.append(process)
         return process
 
@@ -155,6 +151,11 @@ class Place:
     def unstructured(self) -> list[str]:
         """Lines of the log that are not ours: tracebacks."""
         return [line for line in self.log.read_text(errors="replace").splitlines() if line and not line.startswith("{")]
+
+    def token(self, role: str = "operator", *more: str) -> str:
+        """A new API token."""
+        made = warm.run("token", "create", "-c", self.config, "--name", role, "--role", role, *more, check=True)
+        return made.stdout.split()[-1]
 
     async def get(self, path: str, token: str = "") -> tuple[int, bytes]:
         return await asyncio.to_thread(self._get, path, token)

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
-import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from fault_harness import FULL, ROOT, Place, check_ledger, measured, on_both_engines, run
+from fault_harness import FULL, Place, check_ledger, measured, on_both_engines, run
 
 from bench.sender import Load, Sent, send
 from bench.sink import Sink
@@ -61,13 +59,7 @@ def test_f15_soak(place, engine):
         await sink.start()
         place.configure(destinations=[("out", sink.port, "")], routes=("record", "out"))
         await place.start(ready=True)
-        token = subprocess.run(
-            [sys.executable, "-m", "hub.app.cli", "token", "create", "-c", place.config, "--name", "soak", "--role", "operator"],
-            capture_output=True,
-            text=True,
-            check=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        ).stdout.split()[-1]
+        token = place.token()
         journal = Sent()
         sending = asyncio.create_task(
             send(

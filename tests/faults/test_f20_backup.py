@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shutil
 import sqlite3
 import subprocess
-import sys
 import time
 from collections import Counter
 
 import pytest
-from fault_harness import ROOT, Place, check_ledger, check_record, full, measured, on_both_engines, run
+from fault_harness import Place, check_ledger, check_record, full, measured, on_both_engines, run
 
 from bench.sender import Load, Sent, send
 from bench.sink import Sink
@@ -36,7 +34,7 @@ def test_f20_backup_under_load(place, engine):
         await theirs.start()
         _configure(place, theirs)
         await place.start(ready=True)
-        token = _token(place)
+        token = place.token()
         reading = asyncio.create_task(_read_bodies(place, token))
         first = Sent()
         sending = asyncio.create_task(_send(place, first))
@@ -200,16 +198,6 @@ async def _acked(journal: Sent, part: float, sending: asyncio.Task) -> None:
     while len(journal.acked_at) < part * (LINES * MESSAGES + DOCUMENTS):
         assert not sending.done(), "the load goes on meanwhile"
         await asyncio.sleep(0.01)
-
-
-def _token(place: Place) -> str:
-    return subprocess.run(
-        [sys.executable, "-m", "hub.app.cli", "token", "create", "-c", place.config, "--name", "reader", "--role", "operator"],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    ).stdout.split()[-1]
 
 
 async def _read_bodies(place: Place, token: str) -> None:

@@ -7,13 +7,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import os
-import subprocess
-import sys
 import urllib.parse
 from pathlib import Path
 
-from fault_harness import ROOT, ask, code_of, run
+from fault_harness import ask, code_of, run
 
 from bench.sink import AA, AE, AR, END, START, Sink
 
@@ -132,16 +129,6 @@ async def _raw(port: int, *pieces: bytes) -> None:
     writer.close()
 
 
-def _token(place, role: str, *more: str) -> str:
-    return subprocess.run(
-        [sys.executable, "-m", "hub.app.cli", "token", "create", "-c", place.config, "--name", role, "--role", role, *more],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    ).stdout.split()[-1]
-
-
 def _found(text: str | bytes, where: str, leaks: list[str], allowed: tuple[str, ...] = ()) -> None:
     text = text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
     for mark in MARKS:
@@ -184,8 +171,8 @@ def test_no_patient_value_leaves_the_kept_messages(place):
         _, slow = await asyncio.open_connection("127.0.0.1", place.port)
         slow.write(START + b"MSH|^~\\&|" + name)
 
-        operator, system = _token(place, "operator"), _token(place, "system")
-        professional = _token(place, "professional", "--rpps", "10001234567")
+        operator, system = place.token("operator"), place.token("system")
+        professional = place.token("professional", "--rpps", "10001234567")
         web: list[tuple[int, bytes]] = []
         for token in (operator, professional, system, f"{WRONG}-no-such-token", ""):
             for path in (

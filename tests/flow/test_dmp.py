@@ -1,12 +1,10 @@
 """From MLLP to a simulated DMP and back: Z01 at the creator with success, refusal, silence; nothing is sent twice."""
 
 import asyncio
-import os
 import signal
 import socket
-import sys
+import subprocess
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import hl7
 import pytest
@@ -16,6 +14,7 @@ from adapters.dmp.simulated import SimulatedDmp
 from hub.app.simulate import dmp_application
 from hub.ledger.acts import NotPossible
 from hub.ledger.made import HUB
+from tests import warm
 
 ONE = pytest.mark.parametrize("store_of", ["sqlite"], indirect=True)
 NUMBER = "1.2.250.9.77.5.100"
@@ -342,21 +341,9 @@ def test_two_documents_are_one_submission_and_one_receipt(running, receiver_clas
 
 def test_a_process_killed_between_the_answer_and_its_mark(receiver_class, make_mdm, tmp_path):
     """SIGKILL, a real process, a second one on the same folder."""
-    root = Path(__file__).resolve().parents[2]
 
     async def started(file, port, **more):
-        env = {**os.environ, "PYTHONPATH": str(root), **more}
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "hub.app.cli",
-            "run",
-            "--config",
-            str(file),
-            env=env,
-            cwd=root,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
+        process = warm.start("run", "--config", file, stderr=subprocess.DEVNULL, env=more)
         for _ in range(600):
             try:
                 return process, *(await asyncio.open_connection("127.0.0.1", port))
@@ -379,7 +366,7 @@ def test_a_process_killed_between_the_answer_and_its_mark(receiver_class, make_m
         process, reader, writer = await started(file, mllp, VAGUEMESTRE_CRASH_AT="before-mark:1")
         writer.write(b"\x0b" + make_mdm("C1", ACK_RECEPTION="Y") + b"\x1c\r")
         assert b"MSA|AA|C1" in await asyncio.wait_for(reader.readuntil(b"\x1c\r"), 10)
-        assert await asyncio.wait_for(process.wait(), 20) == -signal.SIGKILL
+        assert await asyncio.to_thread(process.wait, 20) == -signal.SIGKILL
         writer.close()
         assert dmp.simulated.requests == {"ITI-41": 1} and peer.got == []
         process, _, writer = await started(file, mllp)
@@ -389,7 +376,7 @@ def test_a_process_killed_between_the_answer_and_its_mark(receiver_class, make_m
                 break
             await asyncio.sleep(0.05)
         process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(process.wait(), 15) == 0
+        assert await asyncio.to_thread(process.wait, 15) == 0
         assert dmp.simulated.requests == {"ITI-41": 1, "ITI-18": 1}
         assert told(peer) == [("C1", "Y", "")]
         await dmp.stop()

@@ -9,7 +9,6 @@ import os
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -28,6 +27,7 @@ from hub.formats.er7.batch import messages
 from hub.model.ports import Answer
 from hub.model.refusals import NoAnswer, PeerRefused, PeerUnavailable
 from hub.model.site import Site
+from tests import warm
 
 ROOT = Path(__file__).resolve().parents[2]
 SITE = Site("PFI-T", "HOPITAL-T", "test", ZoneInfo("Europe/Paris"), "utf-8")
@@ -453,13 +453,8 @@ def test_killed_between_keeping_and_putting_aside_nothing_comes_twice(tmp_path, 
     file.write_text('[hub]\ndata_dir = "data"\n[web]\nlisten = "127.0.0.1:0"\n' + CONFIGURED, encoding="utf-8")
     (home / "in" / "a.hl7").write_bytes(make_adt("A1") + make_adt("A2", ipp="900002"))
 
-    def start(**more: str) -> subprocess.Popen:
-        return subprocess.Popen(
-            [sys.executable, "-m", "hub.app.cli", "run", "--config", str(file)],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **more},
-            stderr=subprocess.DEVNULL,
-        )
+    def start(**more: str) -> warm.Process | subprocess.Popen:
+        return warm.start("run", "--config", file, stderr=subprocess.DEVNULL, env=more)
 
     first = start(VAGUEMESTRE_CRASH_AT="before-file-end:1")
     assert first.wait(30) == -signal.SIGKILL

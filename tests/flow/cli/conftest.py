@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import signal
 import socket
 import sqlite3
 import subprocess
-import sys
 import time
 from contextlib import closing
 from pathlib import Path
@@ -21,8 +19,7 @@ from hub.app.beside import opened
 from hub.app.config import load
 from hub.ledger.audit import verify
 from hub.store.schema import metadata
-
-ROOT = Path(__file__).resolve().parents[3]
+from tests import warm
 
 ADT = (
     "MSH|^~\\&|GAM|CHU-TEST|HUB|HUB|20261124080000||ADT^A01^ADT_A01|{control}|T|2.5^FRA^2.11|||||FRA|UNICODE UTF-8\n"
@@ -46,19 +43,6 @@ def two_free_ports() -> tuple[int, int]:
         return probe.getsockname()[1], free_port()
 
 
-def run(*arguments: object, stdin: str = "") -> subprocess.CompletedProcess:
-    """One command to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "hub.app.cli", *map(str, arguments)],
-        text=True,
-        capture_output=True,
-        cwd=ROOT,
-        timeout=60,
-        input=stdin,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-
-
 class Installed:
     """A configuration and its data folder; with `url` of PostgreSQL, its data there."""
 
@@ -67,7 +51,7 @@ class Installed:
         self.file = folder / "vaguemestre.toml"
         self.data = folder / "data"
         self.mllp, self.web = two_free_ports()
-        self.process: subprocess.Popen | None = None
+        self.process: warm.Process | subprocess.Popen | None = None
         self.configure()
 
     def configure(
@@ -96,7 +80,7 @@ routes = {routes}
 
     def cli(self, *arguments: object, **more: object) -> subprocess.CompletedProcess:
         """A command with `--config` of this installation."""
-        return run(*arguments, "--config", self.file, **more)
+        return warm.run(*arguments, "--config", self.file, **more)
 
     def json(self, *arguments: object) -> dict:
         done = self.cli(*arguments, "--json")
@@ -110,18 +94,12 @@ routes = {routes}
         return path
 
     def start(self) -> None:
-        log = (self.folder / "log").open("w+")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "hub.app.cli", "run", "--config", str(self.file)],
-            stderr=log,
-            stdout=log,
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
+        with (self.folder / "log").open("w") as log:
+            self.process = warm.start("run", "--config", self.file, stdout=log, stderr=log)
         end = time.monotonic() + 30
         while '"hub.ready"' not in (self.folder / "log").read_text():
             assert self.process.poll() is None and time.monotonic() < end, (self.folder / "log").read_text()
-            time.sleep(0.05)
+            time.sleep(0.02)
 
     def stop(self) -> None:
         assert self.process is not None
@@ -130,7 +108,7 @@ routes = {routes}
         self.process = None
 
     def send(self, *files: Path) -> subprocess.CompletedProcess:
-        return run("send", "--to", f"127.0.0.1:{self.mllp}", *files)
+        return warm.run("send", "--to", f"127.0.0.1:{self.mllp}", *files)
 
     def settled(self, count: int) -> list[dict]:
         """All messages, newest first, once none moves."""
@@ -210,7 +188,7 @@ def installed_class():
 
 @pytest.fixture
 def command():
-    return run
+    return warm.run
 
 
 @pytest.fixture

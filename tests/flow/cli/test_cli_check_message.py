@@ -23,7 +23,7 @@ from hub.model.site import Site
 from mappings.conformance.profiles import NAMES
 from mappings.conformance.rules import Severity
 from mappings.registry import packaged_table
-from tests.flow.cli.conftest import run
+from tests.warm import run
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -7,10 +7,8 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from base64 import b64encode
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -20,8 +18,8 @@ from hub.model.uids import uid_text
 from hub.store.copy import compare, open_side, refuse_unfit
 from hub.store.copy_side import CopyRefused
 from hub.store.place import place_of
+from tests import warm
 
-ROOT = Path(__file__).resolve().parents[3]
 MDM = (
     "MSH|^~\\&|GAM|CHU-TEST|HUB|HUB|20261124080000||MDM^T02^MDM_T02|BIG|T|2.5^FRA^2.11|||||FRA|UNICODE UTF-8\n"
     "EVN||20261124080000\n"
@@ -99,14 +97,7 @@ def filled(day, installed):
 
 
 def copy(source, target):
-    return subprocess.run(
-        [sys.executable, "-m", "hub.app.cli", "db", "copy", "--from", str(source.file), "--to", str(target.file)],
-        text=True,
-        capture_output=True,
-        cwd=ROOT,
-        timeout=100,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
+    return warm.run("db", "copy", "--from", source.file, "--to", target.file, timeout=100)
 
 
 def rows(one, *, without: tuple[str, ...] = ("arrival",)) -> dict[str, list[tuple]]:
@@ -207,12 +198,7 @@ def test_killed_in_the_middle(filled, clustered):
     clustered.cli("db", "upgrade")
     with psycopg.connect(clustered.url, autocommit=False) as other:
         other.execute("LOCK TABLE token_index IN ACCESS EXCLUSIVE MODE")
-        with subprocess.Popen(
-            [sys.executable, "-m", "hub.app.cli", "db", "copy", "--from", str(filled.file), "--to", str(clustered.file)],
-            cwd=ROOT,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        ) as process:
+        with warm.start("db", "copy", "--from", filled.file, "--to", clustered.file, stderr=subprocess.DEVNULL) as process:
             end = time.monotonic() + 30
             waiting = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'vaguemestre db copy' AND wait_event_type = 'Lock'"
             with psycopg.connect(clustered.url, autocommit=True) as looking:
