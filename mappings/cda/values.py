@@ -25,6 +25,7 @@ _NULL_FLAVORS = "http://terminology.hl7.org/CodeSystem/v3-NullFlavor"
 _NUMBER = re.compile(r"[+-]?\d{1,18}(?:\.\d{1,18})?(?:[eE][+-]?\d{1,3})?", re.ASCII)
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
 _MAX_TEXT = 64_000  # characters of one text that goes into a resource
+_PERSONS = ("assignedPerson", "associatedPerson", "relatedPerson", "playingEntity")
 
 
 # ---- codes -----------------------------------------------------------------------------------------------------------
@@ -355,10 +356,7 @@ def practitioner(assigned: Element | None) -> Json | None:
     """assignedEntity, assignedAuthor, associatedEntity, participantRole → a reference to who it is, else to the structure."""
     if assigned is None:
         return None
-    person = next(
-        (found for kind in ("assignedPerson", "associatedPerson", "relatedPerson") if (found := one(assigned, kind)) is not None),
-        None,
-    )
+    person = next((found for kind in _PERSONS if (found := one(assigned, kind)) is not None), None)
     name, device = person_name(person), text(one(assigned, "assignedAuthoringDevice/softwareName"))
     first = one(assigned, "id")
     number_ = None

@@ -20,6 +20,7 @@ from mappings.cda.xml import V3, Element, attribute, local_name, names, template
 Json = dict[str, Any]
 Translate = Callable[[Element, Scope], "Json | None"]
 """One statement → the reference to what it became, or None when it became part of something else or nothing."""
+_ENTRY = f"{V3}entry"
 
 
 def walk(reading: Reading) -> None:
@@ -80,9 +81,14 @@ def translate_each(found: Iterable[Element], scope: Scope) -> list[Json]:
 
 
 def translator_of(statement: Element) -> Translate | None:
-    """The translator of a statement's most particular known template (`mappings.cda.templates.ORDER`)."""
+    """The translator of a statement's most particular known template (`mappings.cda.templates.ORDER`).
+
+    A statement without one is known by those of its entry (IHE Laboratory Report Data Processing Entry).
+    """
     table: Mapping[str, tuple[int, Translate]] = translators()
     known = [table[root] for root in template_ids(statement) if root in table]
+    if not known and (entry := statement.getparent()) is not None and entry.tag == _ENTRY:
+        known = [table[root] for root in template_ids(entry) if root in table]
     return min(known, key=lambda row: row[0])[1] if known else None
 
 
