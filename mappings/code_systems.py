@@ -22,7 +22,7 @@ URI_OF = {
     "0.4.0.127.0.16.1.1.2.1": "http://standardterms.edqm.eu",
     "1.2.840.10008.2.16.4": "http://dicom.nema.org/resources/ontology/DCM",
     "1.2.840.10008.6.1.19": "http://dicom.nema.org/resources/ontology/DCM",
-    "2.16.840.1.113883.6.139": "http://www.nubc.org/patient-discharge",
+    "2.16.840.1.113883.6.139": "http://hl7.org/fhir/sid/icpc-2",
     "2.16.840.1.113883.5.1": _V3 + "AdministrativeGender",
     "2.16.840.1.113883.5.4": _V3 + "ActCode",
     "2.16.840.1.113883.5.6": _V3 + "ActClass",
@@ -41,6 +41,7 @@ URI_OF = {
     "2.16.840.1.113883.5.1063": _V3 + "ObservationValue",
     "2.16.840.1.113883.5.1070": _V3 + "SubstanceAdminSubstitution",
     "2.16.840.1.113883.5.1008": _V3 + "NullFlavor",
+    "2.16.840.1.113883.5.1150.1": "http://hl7.org/fhir/uv/ips/CodeSystem/absent-unknown-uv-ips",
 }
 
 

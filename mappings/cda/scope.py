@@ -25,6 +25,7 @@ Json = dict[str, Any]
 FACT = "urn:ietf:rfc:3986"
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:vaguemestre:cda-fact")
 MAX_FACTS, MAX_FINDINGS = 20_000, 200
+_PATIENT = frozenset({"SELF", "ONESELF"})
 _CODES = ("code", "vaccineCode", "medicationCodeableConcept", "codeCodeableConcept", "type", "relationship", "description")
 # Where a resource names the stay it belongs to.
 _ENCOUNTER = {
@@ -232,11 +233,11 @@ class Scope:
 
 
 def _subject(element: Element, before: Element | None) -> Element | None:
-    """`subject` of a section or statement when it names a related person; the patient's own when it names none."""
+    """`subject` of a section or statement when it names a related person; the one before when it names none."""
     said = one(element, "subject")
-    if said is None:
+    if said is None or one(said, "relatedSubject") is None:
         return before
-    return said if one(said, "relatedSubject") is not None else before
+    return None if attribute(said, "code", "relatedSubject/code") in _PATIENT else said
 
 
 def _about(body: Json) -> str:
@@ -246,7 +247,8 @@ def _about(body: Json) -> str:
         if isinstance(found, dict):
             first = (found.get("coding") or [{}])[0]
             if first:
-                return f"{first.get('system', '')}|{first.get('code', '')}"
+                qualified = f"|{found.get('text', '')}" if "extension" in found else ""
+                return f"{first.get('system', '')}|{first.get('code', '')}{qualified}"
             if found.get("text"):
                 return str(found["text"])
     return ""

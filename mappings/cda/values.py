@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 URI = "urn:ietf:rfc:3986"
+QUALIFIER = "urn:vaguemestre:qualifier"
 _NULL_FLAVORS = "http://terminology.hl7.org/CodeSystem/v3-NullFlavor"
 _NUMBER = re.compile(r"[+-]?\d{1,18}(?:\.\d{1,18})?(?:[eE][+-]?\d{1,3})?", re.ASCII)
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
@@ -47,7 +48,8 @@ def _display(element: Element) -> str:
 def concept(element: Element | None, scope: Scope) -> Json | None:
     """A CD or CE with its translations as a CodeableConcept, originalText as text; None when it says nothing at all.
 
-    A nullFlavor alone gives None: what is unknown is not coded as known.
+    A nullFlavor alone gives None: what is unknown is not coded as known. Qualifiers (a side, a kind) are extensions, and in
+    the text when there is no originalText: without them the code may say another thing.
     """
     if element is None:
         return None
@@ -56,13 +58,32 @@ def concept(element: Element | None, scope: Scope) -> Json | None:
         made = coding(part)
         if made is not None and made not in codings:
             codings.append(made)
-    said = original_text(element, scope) or (_display(element) if not codings else "")
+    said, qualified = original_text(element, scope), qualifiers(element, scope)
     found: Json = {}
+    if qualified:
+        found["extension"] = qualified
     if codings:
         found["coding"] = codings
-    if said or codings:
-        found["text"] = said or codings[0].get("display") or codings[0]["code"]
+    named = _display(element) or (codings[0].get("display") or codings[0]["code"] if codings else "")
+    if said or named or qualified:
+        found["text"] = said or _with_qualifiers(named, qualified)
     return found or None
+
+
+def qualifiers(element: Element, scope: Scope) -> list[Json]:
+    """`qualifier` of a CD as extensions `urn:vaguemestre:qualifier`, each with the `value` and, where it is said, the `name`."""
+    made: list[Json] = []
+    for part in element.findall(f"{V3}qualifier"):
+        said = {name: found for name in ("name", "value") if (found := concept(one(part, name), scope)) is not None}
+        if "value" in said:
+            parts = [{"url": name, "valueCodeableConcept": found} for name, found in said.items()]
+            made.append({"url": QUALIFIER, "extension": parts})
+    return made
+
+
+def _with_qualifiers(named: str, qualified: list[Json]) -> str:
+    said = "; ".join(" : ".join(part["valueCodeableConcept"]["text"] for part in one_["extension"]) for one_ in qualified)
+    return f"{named} ({said})" if named and said else named or said
 
 
 def original_text(element: Element, scope: Scope) -> str:
