@@ -13,13 +13,14 @@ from lxml import etree
 
 from hub.model.refusals import HubError
 from mappings.cda.scope import Reading, Scope
-from mappings.cda.templates import translators
+from mappings.cda.templates import document_translators, translators
 from mappings.cda.values import STATEMENTS
 from mappings.cda.xml import V3, Element, attribute, local_name, names, template_ids
 
 Json = dict[str, Any]
 Translate = Callable[[Element, Scope], "Json | None"]
 """One statement → the reference to what it became, or None when it became part of something else or nothing."""
+_MISTAKES = (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError, etree.LxmlError)
 _ENTRY = f"{V3}entry"
 
 
@@ -28,7 +29,21 @@ def walk(reading: Reading) -> None:
     scope = Scope(reading)
     for section in reading.root.findall(names("component/structuredBody/component/section")):
         _section(section, scope)
+    _document(scope)
     _tell_what_is_left(reading)
+
+
+def _document(scope: Scope) -> None:
+    """What the document as a whole becomes, by its own templates."""
+    root, translators_ = scope.reading.root, document_translators()
+    for template in template_ids(root):
+        if template in translators_:
+            try:
+                translators_[template](root, scope)
+            except HubError:
+                raise
+            except _MISTAKES as error:
+                scope.find("NOT_TRANSLATED", root, f"the whole could not be translated ({type(error).__name__})")
 
 
 def _section(section: Element, outside: Scope) -> None:
@@ -61,7 +76,7 @@ def translate_statement(statement: Element, scope: Scope) -> Json | None:
         return found(statement, scope.at_entry(statement))
     except HubError:
         raise
-    except (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError, etree.LxmlError) as error:
+    except _MISTAKES as error:
         del scope.reading.facts[facts:]
         scope.find("NOT_TRANSLATED", statement, f"could not be translated ({type(error).__name__}); stays in the document")
         scope.claim_all(statement)
