@@ -11,6 +11,8 @@ from hub.app.check_files import file_mistakes
 from hub.app.config import API, Installation, absolute
 from hub.app.mapping_worker import ENTRY_POINTS
 from hub.app.mapping_worker import registry as build_registry
+from hub.app.schematron_rules import library_mistakes
+from hub.app.schematron_rules import remarks as schematron_remarks
 from hub.app.sections import WebSection
 from hub.app.terminal import counted, print_json, printable, tell_mistakes
 from hub.app.way_dmp import make_dmp
@@ -27,6 +29,7 @@ _REQUESTED = ("dmp", "mssante:<address>")
 def print_graph(installation: Installation, *, as_json: bool) -> int:
     """Print sources, routes and destinations; 2 and every mistake when something named does not load."""
     mistakes = [*tls_mistakes(installation), *file_mistakes(installation), *dmp_mistakes(installation)]
+    mistakes += library_mistakes(installation)
     registry: Registry | None = None
     try:
         registry = load_mappings(installation)
@@ -37,6 +40,7 @@ def print_graph(installation: Installation, *, as_json: bool) -> int:
         tell_mistakes(mistakes, as_json=as_json)
         return 2
     graph = described(installation, registry)
+    graph["remarks"] += schematron_remarks(installation)
     if as_json:
         print_json(graph)
     else:

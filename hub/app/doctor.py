@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from hub.app import doctor_cluster, doctor_files, doctor_machine, doctor_network, doctor_storage
+from hub.app import doctor_cluster, doctor_files, doctor_machine, doctor_network, doctor_storage, schematron_rules
 from hub.app.config import Installation
 from hub.app.database import owner_of
 from hub.app.doctor_running import Running, running_here
@@ -21,6 +21,7 @@ CHECKS: tuple[Check, ...] = (
     doctor_machine.clock,
     doctor_machine.open_files,
     doctor_machine.mappings,
+    schematron_rules.rules,
     doctor_storage.folders,
     doctor_storage.disk,
     doctor_storage.sync_time,

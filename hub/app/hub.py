@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from adapters.mllp.inflight import InflightBudget
-from hub.app import prints
+from hub.app import prints, schematron_rules
 from hub.app.check import route_mistakes
 from hub.app.config import API, ConfigurationRefused, Installation, absolute
 from hub.app.deliverers import Deliverers, WayOut
@@ -36,6 +36,7 @@ from hub.flow.receipts import DMP
 from hub.flow.receive import Receiver
 from hub.flow.recent import Recent
 from hub.flow.route import Router
+from hub.flow.rule_checks import RuleChecks
 from hub.flow.rules import Ruled, Rules
 from hub.flow.workshop import PLANNED, Bench, Limits, Workshop
 from hub.ledger import barriers, deliveries, queries, retention
@@ -70,6 +71,7 @@ class Hub:
         self.tickets: Any = None
         self._lock: DataFolderLock | None = None
         self._routing: asyncio.Task[None] | None = None
+        self._checking: asyncio.Task[None] | None = None  # documents against the rules of `[cda]`
         self._life: asyncio.Task[None] | None = None  # of the member
         self.deliverers = Deliverers(self._make_dispatcher, self._watch_lease)
         self.prints: dict[str, str] = {}  # of sections as they are in force: `hub.app.prints`
@@ -120,6 +122,7 @@ class Hub:
         if self.router is not None:
             self._routing = asyncio.create_task(self.router.run(), name="router")
             self.deliverers.start()
+            self._check_documents()
         if isinstance(self.member, Member):
             self._life = asyncio.create_task(self.member.run(), name="member")
 
@@ -169,6 +172,14 @@ class Hub:
         )
         for name in (RECORD, *self.installation.graph.destinations):
             self.deliverers.add(name)
+
+    def _check_documents(self) -> None:
+        """Run the rules of `[cda]`, when there are any, over what was filed."""
+        schematron_rules.tell_missing(self.installation)
+        self.rule_checks = RuleChecks(
+            self.store, lambda: schematron_rules.bench(self.installation), owner=lambda: self.owner, rest=self._rest
+        )
+        self._checking = asyncio.create_task(self.rule_checks.run(), name="rule checks")
 
     def _kept(self, row: Unrouted) -> None:
         """A message was kept: route it here, or wake the process whose turn it is."""
@@ -456,6 +467,10 @@ class Hub:
         if self._pruner is not None:
             self._pruner.stop()
         await self.reloader.stop()
+        if self._checking is not None:
+            self._checking.cancel()
+            await asyncio.gather(self._checking, return_exceptions=True)
+            await self.rule_checks.stop()
         await asyncio.gather(*(source.drain(limit / 2) for source in self.sources), return_exceptions=True)
         self.receiver.draining = True
         await _within(limit / 4, self.receiver.drained())

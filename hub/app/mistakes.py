@@ -127,6 +127,8 @@ def path_mistakes(configuration: Configuration, base: Path) -> list[Mistake]:
                 mistakes.append((f"{where}.{key}", "names a file that does not exist"))
     if configuration.mappings.folder is not None and not (base / configuration.mappings.folder).is_dir():
         mistakes.append(("mappings.folder", "names a folder that does not exist"))
+    if configuration.cda.schematron_dir is not None and not (base / configuration.cda.schematron_dir).is_dir():
+        mistakes.append(("cda.schematron_dir", "names a folder that does not exist"))
     return [*mistakes, *_sftp(configuration), *_folders(configuration, base)]
 
 

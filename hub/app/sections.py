@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator
 
+from hub.app.config_cda import CdaSection
 from hub.app.config_dmp import DmpSection
 from hub.app.config_retention import RetentionSection
 from hub.app.strict import Strict, TlsListener, address
@@ -133,3 +134,4 @@ class Configuration(Strict):
     mappings: MappingsSection = MappingsSection()
     retention: RetentionSection = RetentionSection.model_construct()
     dmp: DmpSection | None = None
+    cda: CdaSection = CdaSection.model_construct()
