@@ -1,6 +1,6 @@
 """Speed and size of a hub on this machine, beside a peer in the same run.
 
-    python -m bench                    acks, record, through, both, documents, latency, size, start (about five minutes)
+    python -m bench                    acks, record, through, both, documents, facts, latency, size, start (about six minutes)
     python -m bench acks both          only these
     python -m bench growth --messages 2000000      the same figures on a hub that already holds two million messages
 
@@ -141,6 +141,54 @@ def documents() -> Report:
         }
 
 
+REPORTS = {2: (85_000, 1_200), 14: (90_000, 800), 44: (100_000, 400)}  # results → bytes of the PDF, how many are sent
+
+
+def facts() -> Report:
+    """Laboratory reports of 2, 14, 44 results: translation alone, and from bytes to the committed record with every fact."""
+    report: Report = {}
+    for results, (pdf, n) in REPORTS.items():
+        report[f"translation alone, {results} results"] = _translated(results, pdf)
+        with hub() as h:
+            load(h.ports["record"], 4, 40, "--kind", "lab", "--size", str(pdf), "--results", str(results), "--run", "WARM")
+            h.settled()
+            began, cpu = time.perf_counter(), h.cpu_with_workers_s()
+            load(h.ports["record"], 8, n, "--kind", "lab", "--size", str(pdf), "--results", str(results), "--patients", "60")
+            sent = time.perf_counter()
+            h.settled()
+            seconds = time.perf_counter() - began
+            filed = h.count("SELECT count(*) FROM derivation")
+            report[f"reports of {results} results"] = {
+                "in the record per s": round(n / seconds, 1),
+                "facts per s": round(filed * n / (n + 40) / seconds),
+                "sending s": round(sent - began, 1),
+                "cpu ms a report, all processes": round((h.cpu_with_workers_s() - cpu) / n * 1e3, 2),
+                "rss MB": round(h.rss_mb()),
+            }
+    return report
+
+
+def _translated(results: int, pdf: int) -> Report:
+    import base64
+    from zoneinfo import ZoneInfo
+
+    from mappings.cda.translate import translate_cda
+    from mappings.hl7v2.ucum import Units
+    from mappings.registry import packaged_table
+    from mappings.tables import load as table
+
+    units, zone = Units(table(packaged_table("ucum_units"))), ZoneInfo("Europe/Paris")
+    raw = Traffic("lab", size=pdf, results=results).message(0, 0)
+    xml = base64.b64decode(raw.partition(b"^XML^Base64^")[2].partition(b"||")[0])
+    took, made = [], 0
+    for _ in range(60):
+        began = time.perf_counter()
+        made = len(translate_cda(xml, tz=zone, units=units).facts)
+        took.append((time.perf_counter() - began) * 1e3)
+    took.sort()
+    return {"KB": round(len(xml) / 1e3), "facts": made, "median ms": round(took[30], 2), "p95 ms": round(took[57], 2)}
+
+
 def size() -> Report:
     """Memory after 100,000 messages, and bytes that an ADT leaves in the record."""
     import sqlite3
@@ -232,7 +280,7 @@ def _first_page_ms(h: HubProcess) -> float:
 
 
 ORDINARY: dict[str, Callable[[], Report]] = {
-    f.__name__: f for f in (acks, latency, record, through, both, documents, size, start)
+    f.__name__: f for f in (acks, latency, record, through, both, documents, facts, size, start)
 }
 
 

@@ -110,9 +110,24 @@ class HubProcess:
     def database(self) -> Path:
         return self.folder / "data" / "vaguemestre.db"
 
-    def cpu_s(self) -> float:
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+    def cpu_s(self, pid: int = 0) -> float:
+        fields = Path(f"/proc/{pid or self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / TICKS
+
+    def cpu_with_workers_s(self) -> float:
+        """Of the process and of its workers that live now."""
+        pid = self.process.pid
+        workers = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return self.cpu_s() + sum(self.cpu_s(int(worker)) for worker in workers)
+
+    def count(self, sql: str) -> int:
+        """What one query of the database counts."""
+        import sqlite3
+
+        connection = sqlite3.connect(f"file:{self.database}?mode=ro", uri=True)
+        (found,) = connection.execute(sql).fetchone()
+        connection.close()
+        return int(found)
 
     def rss_mb(self) -> float:
         status = Path(f"/proc/{self.process.pid}/status").read_text()

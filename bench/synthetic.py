@@ -9,7 +9,9 @@ import base64
 from dataclasses import dataclass
 from functools import lru_cache
 
-KINDS = ("adt", "oru", "mdm", "cda", "mix")
+from bench.lab_report import lab_report
+
+KINDS = ("adt", "oru", "mdm", "cda", "lab", "mix")
 EVENTS = ("A01", "A08", "A03")  # one stay of a patient, then the next stay
 _MIX = ("adt", "adt", "oru", "adt", "adt", "adt", "mdm")
 
@@ -126,14 +128,18 @@ _CDA = """<?xml version="1.0" encoding="UTF-8"?>
     <location><healthCareFacility><code code="SA07"/></healthCareFacility></location></encompassingEncounter></componentOf>
   <component><nonXMLBody><text mediaType="application/pdf" representation="B64">@PDF@</text></nonXMLBody></component>
 </ClinicalDocument>"""
-_SHAPES = {"adt": _ADT, "oru": _ORU, "mdm": _MDM, "cda": _PFI}
+_LAB = _PFI.replace("18748-4^CR d'imagerie médicale", "11502-2^CR d'examens biologiques").replace(
+    "TXA|1|18748-4", "TXA|1|11502-2"
+)
+_SHAPES = {"adt": _ADT, "oru": _ORU, "mdm": _MDM, "cda": _PFI, "lab": _LAB}
 
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
     """What to make. `patients` are those of one connection: no two connections speak of the same one.
 
-    `size` is how many bytes the document of an mdm or cda holds. Message `n` of a connection is of patient `n % patients`;
+    `size` is how many bytes the document of an mdm or cda holds, or the PDF in a lab report, which has `results`.
+    Message `n` of a connection is of patient `n % patients`;
     the events of one patient follow each other as EVENTS, a new stay after each A03.
     """
 
@@ -141,6 +147,7 @@ class Traffic:
     run: str = "RUN0"
     patients: int = 100
     size: int = 3_000
+    results: int = 14
 
     def control_id(self, connection: int, number: int) -> str:
         return f"{self.run}C{connection}S{number}"
@@ -199,7 +206,7 @@ class Traffic:
             "@NAME@": _letters(person),
             "@PDF@": pdf.decode(),
         }
-        cda = _CDA
+        cda = lab_report(self.results) if kind == "lab" else _CDA
         for place, value in values.items():
             cda = cda.replace(place, value)
         return base64.b64encode(cda.encode())

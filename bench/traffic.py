@@ -93,7 +93,7 @@ def _run(job: Any) -> int:
 
 async def _load(options: argparse.Namespace) -> int:
     host, _, port = options.address.rpartition(":")
-    traffic = Traffic(options.kind, options.run, options.patients, options.size)
+    traffic = Traffic(options.kind, options.run, options.patients, options.size, options.results)
     sent = await send(
         Load(
             host,
@@ -176,7 +176,8 @@ def _parser() -> argparse.ArgumentParser:
     load.add_argument("-m", "--messages", type=int, default=1000, help="messages on each connection")
     load.add_argument("--kind", choices=KINDS, default="adt")
     load.add_argument("--patients", type=int, default=100, help="patients of each connection")
-    load.add_argument("--size", type=int, default=3_000, help="bytes of a document (mdm, cda)")
+    load.add_argument("--size", type=int, default=3_000, help="bytes of a document (mdm, cda), or of the PDF in it (lab)")
+    load.add_argument("--results", type=int, default=14, help="results of a lab report")
     load.add_argument("--pipeline", type=int, default=1, help="unanswered messages on one connection")
     load.add_argument("--rate", type=float, default=0, help="messages a second in all; 0 = as fast as they are answered")
     load.add_argument("--resend", action="store_true", help="connect again and send again what has no positive answer")
