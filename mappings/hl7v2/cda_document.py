@@ -16,6 +16,7 @@ from hub.model.identity import PatientIdentity
 from hub.model.record_change import ContentRange, DocumentAction, DocumentChange, Json
 from hub.model.refusals import FieldInvalid, Finding, IdentityUnproven, Unreadable
 from hub.model.site import Site
+from mappings.cda.contents import Contents
 from mappings.cda.document_reference import DocumentTypes, cda_document_reference, mask_of_header
 from mappings.cda.translate import MAPPING, CdaFacts, translate_cda
 from mappings.hl7v2.message_times import event_time
@@ -81,14 +82,14 @@ class CdaTranslation:
             body["context"] = context
         said = self._facts(cda, message, site, change.event_time)
         change = replace(change, body=body, content=cda.content, mask=mask, facts=said.facts, facts_mapping=MAPPING)
-        return change, said.findings
+        return replace(change, inner_content=said.inner_content), said.findings
 
     def _facts(self, cda: CdaDocument, message: Message, site: Site, at: int) -> CdaFacts:
         """A document that cannot be read as a whole is filed without facts."""
+        xml = cda_bytes(cda.obx, message)
+        contents = Contents(xml, cda.content)
         try:
-            return translate_cda(
-                cda_bytes(cda.obx, message), tz=site.timezone, units=self.units, event_time=at, header=cda.header
-            )
+            return translate_cda(xml, tz=site.timezone, units=self.units, event_time=at, header=cda.header, contents=contents)
         except Unreadable as refused:
             return CdaFacts((), (_unreadable(cda.obx, refused),))
 

@@ -174,6 +174,10 @@ def test_document_reference_tells_what_the_header_tells():
     assert body["type"]["coding"] == [{"system": "http://loinc.org", "code": "18748-4", "display": "Compte rendu"}]
     assert body["category"][0]["coding"][0]["code"] == "31"
     assert body["date"] == "2026-03-02T09:30:00+01:00"
+    patient = body["contained"].pop()
+    assert (patient["resourceType"], patient["birthDate"], patient["gender"]) == ("Patient", "1984-05-12", "female")
+    assert patient["identifier"] == [{"system": f"urn:oid:{INS[0]}", "value": INS[1]}]
+    assert body["context"]["sourcePatientInfo"] == {"reference": f"#{patient['id']}"}
     assert body["contained"] == [
         {
             "resourceType": "PractitionerRole",
@@ -188,7 +192,7 @@ def test_document_reference_tells_what_the_header_tells():
                 "identifier": {"system": "https://finess.esante.gouv.fr", "value": "290000017"},
                 "display": "CLINIQUE-Z",
             },
-            "code": [{"coding": [{"system": "urn:oid:1.2.250.1.213.1.1.4.5", "code": "G15_10/SM44"}]}],
+            "specialty": [{"coding": [{"system": "urn:oid:1.2.250.1.213.1.1.4.5", "code": "G15_10/SM44"}]}],
         }
     ]
     assert body["author"] == [{"reference": "#author1"}]

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from hub.model.identifiers import InsMatricule, is_oid
 
 Id = tuple[str, str]  # (root, extension); the extension may be empty
+Code = tuple[str, str, str]  # (codeSystem, code, displayName)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class CdaAuthor:
-    """One author: a person (`family`, `given`) or a device (`device_name`), and the organisation they act for.
+    """One author, or who signs: a person (`family`, `given`) or a device (`device_name`), and the organisation they act for.
 
     `organisation_id` is the extension of the organisation's id (a FINESS or SIRET with its prefix), its root when there is
-    no extension. `time` is a TS as written.
+    no extension. `time` is a TS as written. `code` is the profession or specialty, `function` the part they took.
     """
 
     id_root: str = ""
@@ -28,6 +29,8 @@ class CdaAuthor:
     time: str = ""
     code: str = ""
     code_system: str = ""
+    code_display: str = ""
+    function: Code = ("", "", "")
 
     def __repr__(self) -> str:
         return "CdaAuthor(…)"
@@ -40,7 +43,9 @@ class CdaHeader:
     `id`, `set_id` and `replaces` (the document that this one replaces) are canonical: `root` or `root.extension`. Times are
     TS as written. `ins` holds the INS whose form is right, whatever their key. `birth_name` and `first_given_name` are those
     qualified BR, `birth_given_names` the unqualified list, `used_name` that qualified CL, else SP, else an unqualified one.
-    `event_start`, `event_stop` and `practice_setting` come from the first serviceEvent, the main act. `body_kind` is `N1`
+    `event_start`, `event_stop` and `practice_setting` come from the first serviceEvent, the main act; `events` are the
+    codes of all of them, with their translations. `orders` and `accessions` number the requests that the document fulfils.
+    `signer` is the legal authenticator. `body_kind` is `N1`
     (nonXMLBody, of type `media_type`), `N3` (structuredBody) or empty. `fmt` is the XDS formatCode of an N1 body, and the
     OID of the document model for N3.
     """
@@ -75,8 +80,14 @@ class CdaHeader:
     encounter_ids: tuple[Id, ...] = ()
     event_start: str = ""
     event_stop: str = ""
+    events: tuple[Code, ...] = ()
     practice_setting: str = ""
+    practice_setting_code: Code = ("", "", "")
     facility_type: str = ""
+    facility_type_code: Code = ("", "", "")
+    orders: tuple[Id, ...] = ()
+    accessions: tuple[Id, ...] = ()
+    signer: CdaAuthor | None = None
     body_kind: str = ""
     media_type: str = ""
     fmt: str = ""

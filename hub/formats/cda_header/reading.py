@@ -11,7 +11,7 @@ from typing import NoReturn, TypedDict, cast
 
 from lxml import etree
 
-from hub.formats.cda_header.header import CdaAuthor, CdaHeader, Id, canonical
+from hub.formats.cda_header.header import CdaAuthor, CdaHeader, Code, Id, canonical
 from hub.model.identifiers import InsMatricule
 from hub.model.refusals import Unreadable
 
@@ -27,6 +27,7 @@ _STYLESHEETS = frozenset({"{http://www.w3.org/1999/XSL/Transform}stylesheet", "{
 _FRENCH_MODELS = "1.2.250.1.213.1.1.1."
 _GENERIC_TEMPLATES = frozenset({"2.16.840.1.113883.2.8.2.1", "1.2.250.1.213.1.1.1.1"})
 _N1_FORMATS = {"application/pdf": "urn:ihe:iti:xds-sd:pdf:2008", "text/plain": "urn:ihe:iti:xds-sd:text:2008"}
+_ACCESSION = "{urn:dicom-org:ps3-20}accessionNumber"
 _CHUNK_BYTES = 16384
 
 
@@ -143,6 +144,9 @@ def _header(document: etree._Element, body_kind: str, media_type: str) -> CdaHea
     event = document.find(_path("documentationOf/serviceEvent"))
     event_start, event_stop = _interval(event)
     encounter = document.find(_path("componentOf/encompassingEncounter"))
+    signer = document.find(f"{_V3}legalAuthenticator")
+    practice = _find(event, "performer/assignedEntity/representedOrganization/standardIndustryClassCode")
+    facility = _find(encounter, "location/healthCareFacility/code")
     return CdaHeader(
         id=canonical(root, extension),
         id_root=root,
@@ -158,15 +162,21 @@ def _header(document: etree._Element, body_kind: str, media_type: str) -> CdaHea
         language=_value(document, "languageCode", "code"),
         template_ids=templates,
         replaces=_replaced(document),
-        authors=tuple(_author(author) for author in document.findall(f"{_V3}author")),
+        authors=tuple(_author(author, "assignedAuthor") for author in document.findall(f"{_V3}author")),
         custodian_id=custodian_id or custodian_root,
         custodian_root=custodian_root,
         custodian_name=_text(custodian, "name"),
         encounter_ids=_ids(encounter, "id"),
         event_start=event_start,
         event_stop=event_stop,
-        practice_setting=_value(event, "performer/assignedEntity/representedOrganization/standardIndustryClassCode", "code"),
-        facility_type=_value(encounter, "location/healthCareFacility/code", "code"),
+        events=_events(document),
+        practice_setting=_attribute(practice, "code"),
+        practice_setting_code=_code(practice),
+        facility_type=_attribute(facility, "code"),
+        facility_type_code=_code(facility),
+        orders=tuple(one for order in document.findall(_path("inFulfillmentOf/order")) for one in _ids(order, "id")),
+        accessions=tuple(one for one in map(_id, document.findall(f"{_path('inFulfillmentOf/order')}/{_ACCESSION}")) if one[0]),
+        signer=_author(signer, "assignedEntity") if signer is not None else None,
         body_kind=body_kind,
         media_type=media_type,
         fmt=_format(body_kind, media_type, templates),
@@ -214,11 +224,12 @@ def _qualified(parts: list[tuple[frozenset[str], str]], qualifier: str) -> str:
     return " ".join(text for qualifiers, text in parts if text and (qualifier in qualifiers if qualifier else not qualifiers))
 
 
-def _author(author: etree._Element) -> CdaAuthor:
-    assigned = author.find(f"{_V3}assignedAuthor")
+def _author(author: etree._Element, role: str) -> CdaAuthor:
+    assigned = author.find(_V3 + role)
     root, extension = _first_id(assigned)
     organisation = None if assigned is None else assigned.find(f"{_V3}representedOrganization")
     organisation_root, organisation_extension = _first_id(organisation)
+    code_system, code, code_display = _code(_find(assigned, "code"))
     return CdaAuthor(
         id_root=root,
         id_extension=extension,
@@ -230,9 +241,24 @@ def _author(author: etree._Element) -> CdaAuthor:
         device_name=_text(assigned, "assignedAuthoringDevice/softwareName")
         or _text(assigned, "assignedAuthoringDevice/manufacturerModelName"),
         time=_value(author, "time", "value"),
-        code=_value(assigned, "code", "code"),
-        code_system=_value(assigned, "code", "codeSystem"),
+        code=code,
+        code_system=code_system,
+        code_display=code_display,
+        function=_code(author.find(f"{_V3}functionCode")),
     )
+
+
+def _events(document: etree._Element) -> tuple[Code, ...]:
+    """Codes of all serviceEvents and their translations, each once.
+
+    Standard: CI-SIS volet « transmission », eventCodeList.
+    """
+    found: dict[Code, None] = {}
+    for code in document.findall(_path("documentationOf/serviceEvent/code")):
+        for one in (code, *code.findall(f"{_V3}translation")):
+            if (said := _code(one))[1]:
+                found[said] = None
+    return tuple(found)
 
 
 def _replaced(document: etree._Element) -> str:
@@ -251,7 +277,8 @@ def _format(body_kind: str, media_type: str, templates: tuple[Id, ...]) -> str:
     if body_kind == "N1":
         return _N1_FORMATS.get(media_type, "")
     models = [root for root, _ in templates if root not in _GENERIC_TEMPLATES]
-    return next((root for root in models if root.startswith(_FRENCH_MODELS)), models[0] if models else "")
+    french = [root for root in models if root.startswith(_FRENCH_MODELS)]
+    return max(french, key=lambda root: root.count(".")) if french else models[0] if models else ""
 
 
 @lru_cache(maxsize=128)
@@ -261,6 +288,14 @@ def _path(names: str) -> str:
 
 def _id(element: etree._Element | None) -> Id:
     return _attribute(element, "root"), _attribute(element, "extension")
+
+
+def _find(parent: etree._Element | None, names: str) -> etree._Element | None:
+    return None if parent is None else parent.find(_path(names))
+
+
+def _code(element: etree._Element | None) -> Code:
+    return _attribute(element, "codeSystem"), _attribute(element, "code"), _attribute(element, "displayName")
 
 
 def _ids(parent: etree._Element | None, name: str) -> tuple[Id, ...]:
