@@ -322,6 +322,8 @@ def when(entry: Element, scope: Scope, name: str = "effective", path: str = "eff
     said = moment(element, scope) or moment(one(element, "center"), scope)
     if said:
         return {f"{name}DateTime": said}
+    if attribute(element, "value"):  # no date, and told
+        return {}
     found = period(element, scope)
     if found and found.get("start") == found.get("end"):
         return {f"{name}DateTime": found["start"]}

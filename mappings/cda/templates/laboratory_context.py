@@ -66,6 +66,11 @@ def inside(scope: Scope, **changes: Any) -> Iterator[None]:
         scope.reading.shared[_SHARED] = before
 
 
+def told(entry: Element) -> frozenset[str]:
+    """Local names of what stands right under a statement."""
+    return frozenset(local_name(child) for child in entry if isinstance(child.tag, str))
+
+
 def children(entry: Element, *relations: str) -> list[Element]:
     """The statements under `component` and, of these typeCodes (all when none is named), `entryRelationship`."""
     found = [child for part in entry.findall(f"{V3}component") for child in statements(part)]

@@ -24,6 +24,8 @@ _ORGANISM = {
     "coding": [{"system": LOINC, "code": "11475-1", "display": "Microorganism identified in Specimen by Culture"}],
     "text": "Micro-organisme isolé",
 }
+_NESTS = frozenset({"component", "entryRelationship"})
+_TAKES_PART = frozenset({"participant", "performer"})
 
 
 def result(entry: Element, scope: Scope) -> Json | None:
@@ -45,19 +47,26 @@ def result(entry: Element, scope: Scope) -> Json | None:
         return None
     scope.claim(entry)
     body: Json = {"status": status, "category": context.laboratory_category(code, blood_group_category(code)), "code": code}
+    told = context.told(entry)
     body |= values.when(entry, scope)
     body |= parts.said_values(entry, code, scope)
-    if flags := parts.concepts(entry, "interpretationCode", scope):
-        body["interpretation"] = flags
-    if (method := parts.method(entry, scope)) is not None:
-        body["method"] = method
-    if ranges := parts.reference_ranges(entry, scope):
-        body["referenceRange"] = ranges
-    if (site := values.concept(one(entry, "targetSiteCode"), scope)) is not None:
-        body["bodySite"] = site
-    _put_context(body, entry, scope)
-    _put_nested(body, entry, scope)
+    _put_description(body, entry, told, scope)
+    _put_context(body, entry, told, scope)
+    if told & _NESTS:
+        _put_nested(body, entry, scope)
     return _add(entry, body, scope)
+
+
+def _put_description(body: Json, entry: Element, told: frozenset[str], scope: Scope) -> None:
+    """What a value means, how it was found, and where."""
+    if "interpretationCode" in told and (flags := parts.concepts(entry, "interpretationCode", scope)):
+        body["interpretation"] = flags
+    if "methodCode" in told and (method := parts.method(entry, scope)) is not None:
+        body["method"] = method
+    if "referenceRange" in told and (ranges := parts.reference_ranges(entry, scope)):
+        body["referenceRange"] = ranges
+    if "targetSiteCode" in told and (site := values.concept(one(entry, "targetSiteCode"), scope)) is not None:
+        body["bodySite"] = site
 
 
 def battery(entry: Element, scope: Scope) -> Json | None:
@@ -97,7 +106,7 @@ def _group(entry: Element, body: Json, scope: Scope, ids: list[Element] | None =
     _put_nested(body, entry, scope, shares=True)
     if not any(name in body for name in ("hasMember", "note", "valueCodeableConcept")):
         return None
-    _put_context(body, entry, scope)
+    _put_context(body, entry, context.told(entry), scope)
     return _add(entry, body, scope, ids)
 
 
@@ -111,14 +120,17 @@ def _add(entry: Element, body: Json, scope: Scope, ids: list[Element] | None = N
     return scope.add("Observation", entry, body, about=about, ids=ids)
 
 
-def _put_context(body: Json, entry: Element, scope: Scope) -> None:
+def _put_context(body: Json, entry: Element, told: frozenset[str], scope: Scope) -> None:
     """Specimen, performers and device: the result's own, else those around it."""
     here = context.around(scope)
-    if "specimen" not in body and (specimen := context.specimen_of(entry, scope)) is not None:
-        body["specimen"] = specimen
-    if performers := context.people(entry) or list(here.performers):
+    if "specimen" not in body:
+        specimen = context.specimen_of(entry, scope) if "specimen" in told else here.specimen
+        if specimen is not None:
+            body["specimen"] = specimen
+    own = bool(told & _TAKES_PART)
+    if performers := (context.people(entry) if own else []) or list(here.performers):
         body["performer"] = performers
-    if used := context.devices(entry, scope) or list(here.devices):
+    if used := (context.devices(entry, scope) if own else []) or list(here.devices):
         body["device"] = {"type": "Device", "display": used[0]["text"]}
         found = [{"url": context.DEVICE, "valueCodeableConcept": one_} for one_ in used if "coding" in one_]
         if found:
@@ -146,6 +158,8 @@ def _put_nested(body: Json, entry: Element, scope: Scope, *, shares: bool = Fals
             rest.append(statement)
     if before:
         body["extension"] = [*body.get("extension", ()), *before]
+    if not rest:
+        return
     samplings, members = sorted_out(rest, scope)
     specimens = translate_each(samplings, scope)
     if len(specimens) == 1:

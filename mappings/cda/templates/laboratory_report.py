@@ -140,7 +140,7 @@ def _document(scope: Scope) -> ReportDocument:
 
 def _read(scope: Scope) -> ReportDocument:
     root = scope.reading.root
-    made = ReportDocument(copy=getattr(attachment, "document_copy", lambda _scope: None)(scope))
+    made = ReportDocument(copy=attachment.document_copy(scope))
     for event in every(root, "documentationOf/serviceEvent"):
         codes = frozenset(code for part in every(event, "code") if (code := attribute(part, "code")))
         made.events.append((codes, values.when(event, scope), attribute(event, "code", "lab:statusCode").lower()))
@@ -161,6 +161,10 @@ def _read(scope: Scope) -> ReportDocument:
 
 
 def _comments(root: Element) -> list[str]:
-    """Texts of the comment sections, which are about the whole report."""
-    sections = root.findall(names("component/structuredBody/component/section"))
-    return [said for part in sections if has_template(part, _COMMENT_SECTION) and (said := text(one(part, "text")))]
+    """Titles and texts of the comment sections, which are about the whole report."""
+    found = []
+    for section in root.findall(names("component/structuredBody/component/section")):
+        if has_template(section, _COMMENT_SECTION) and (said := text(one(section, "text"))):
+            title = text(one(section, "title"))
+            found.append(f"{title} : {said}" if title else said)
+    return found

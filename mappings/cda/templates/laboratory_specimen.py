@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from hub.model.identifiers import PROFESSIONALS
 from mappings.cda import values
 from mappings.cda.scope import Scope
 from mappings.cda.templates import laboratory_context as context
@@ -38,7 +39,7 @@ def specimen(entry: Element, scope: Scope) -> Json | None:
                 body["receivedTime"] = received
     if collection:
         body["collection"] = collection
-    numbers = every(role, "id")
+    numbers = _numbers(role, scope)
     at = str(collection.get("collectedDateTime") or collection.get("collectedPeriod", ""))
     reference = scope.add("Specimen", entry, body, at=at, ids=[*numbers, *every(entry, "id")])
     known = context.around(scope).specimens
@@ -51,6 +52,17 @@ def reception(entry: Element, scope: Scope) -> Json | None:
     """When a specimen was received: part of what it stands in."""
     scope.claim_all(entry)
     return None
+
+
+def _numbers(role: Element | None, scope: Scope) -> list[Element]:
+    """The ids of a specimen, without a professional's number that stands where the bar code should."""
+    found = []
+    for number in every(role, "id"):
+        if attribute(number, "root") == PROFESSIONALS:
+            scope.find("VALUE_INVALID", number, "the number of a professional, not of a specimen; left out")
+        else:
+            found.append(number)
+    return found
 
 
 def _collection(entry: Element, scope: Scope) -> Json:
