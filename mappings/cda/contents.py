@@ -22,12 +22,11 @@ _KEY, _MAX_TRIES = 200, 64  # characters looked for; places with the same beginn
 
 @dataclass(frozen=True, slots=True)
 class Inline:
-    """What an ED in Base64 holds. `is_cut`: its last character stands for no whole byte."""
+    """What an ED in Base64 holds."""
 
     content_type: str
     size: int
     sha1: bytes
-    is_cut: bool
 
 
 def inline(element: Element) -> Inline | None:
@@ -43,7 +42,12 @@ def inline(element: Element) -> Inline | None:
     except Unreadable:
         return None
     digest = hashlib.sha1(data, usedforsecurity=False).digest()
-    return Inline(content_type_of(data), len(data), digest, len(compact.rstrip(b"=")) % 4 == 1)
+    return Inline(content_type_of(data), len(data), digest)
+
+
+def is_cut(element: Element) -> bool:
+    """Whether the last character of Base64 stands for no whole byte."""
+    return len(_compact(element).rstrip(b"=")) % 4 == 1
 
 
 @dataclass

@@ -13,13 +13,13 @@ from hub.formats.cda_header import CdaHeader, read_header
 from hub.model.record_change import ContentRange, ResourceChange
 from hub.model.refusals import Finding
 from mappings.cda.scope import Reading
+from mappings.cda.templates.attachment import body_content
 from mappings.cda.walk import walk
-from mappings.cda.xml import V3, Element, attribute, has_template, one, parse
+from mappings.cda.xml import Element, parse
 from mappings.hl7v2.ucum import Units
 
 MAPPING = "cda@1"
 """Name and version of this translation, for Provenance; a version that says more of a document is a new number."""
-COPY_OF_DOCUMENT = "1.2.250.1.213.1.1.2.243"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +49,5 @@ def translate_cda(
     reading = Reading(parse(xml), header, tz, units, event_time, contents)
     if header.body_kind == "N3":
         walk(reading)
-    return CdaFacts(tuple(reading.facts), reading.all_findings(), _inner_content(reading))
-
-
-def _inner_content(reading: Reading) -> ContentRange | None:
-    """nonXMLBody/text in Base64, else the first copy of the document.
-
-    Standard: CI-SIS, section « copie du document » 1.2.250.1.213.1.1.2.243.
-    """
-    shown = one(reading.root, "component/nonXMLBody/text")
-    if shown is None:
-        copies = (section for section in reading.root.iter(f"{V3}section") if has_template(section, COPY_OF_DOCUMENT))
-        found = (media.find(f"{V3}value") for section in copies for media in section.iter(f"{V3}observationMedia"))
-        shown = next((value for value in found if value is not None), None)
-    return reading.contents(shown) if shown is not None and attribute(shown, "representation") == "B64" else None
+    shown = body_content(reading)
+    return CdaFacts(tuple(reading.facts), reading.all_findings(), shown)
