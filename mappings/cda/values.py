@@ -8,6 +8,7 @@ Standard: HL7 v3 data types R1 (CD, CE, PQ, IVL, TS, RTO, ED, II, EN); FHIR R4 d
 from __future__ import annotations
 
 import re
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from hub.formats.ts import parse_ts
@@ -128,7 +129,8 @@ def number(said: str) -> int | float | None:
     said = said.strip().replace(",", ".")
     if not _NUMBER.fullmatch(said):
         return None
-    return float(said) if any(sign in said for sign in ".eE") else int(said)
+    found = float(said) if any(sign in said for sign in ".eE") else int(said)
+    return found if isfinite(found) else None
 
 
 def quantity(element: Element | None, scope: Scope, comparator: str = "") -> Json | None:
