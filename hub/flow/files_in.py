@@ -19,7 +19,8 @@ from hub.flow.files_seen import Settling, look
 from hub.flow.meters import Meters
 from hub.formats.er7 import acknowledgement, read
 from hub.formats.er7.batch import BatchShape, batch_head, batch_tail, messages, shape_of
-from hub.formats.er7.xml import er7_of_xml, looks_like_xml, xml_of_er7
+from hub.formats.er7.of_cda import er7_of_document
+from hub.formats.er7.xml import looks_like_xml, xml_of_er7
 from hub.model import log
 from hub.model.crash_points import crash_point
 from hub.model.ports import Answer, Claimed, FileUnusable, Inbox, Origin, Receive
@@ -243,7 +244,7 @@ class FileSource:
 
     def _from_xml(self, opened: BinaryIO) -> bytes:
         opened.seek(0)
-        return er7_of_xml(opened.read(), max_bytes=self._options.max_message_bytes)
+        return er7_of_document(opened.read(), max_bytes=self._options.max_message_bytes)
 
     def _ask(self, body: bytes) -> asyncio.Future[Answer]:
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()

@@ -1,4 +1,4 @@
-"""HL7 v2 over HTTP: one message in ER7 or XML, or a batch; the answer is in the same form."""
+"""HL7 v2 over HTTP: one message in ER7 or XML, a batch, or a bare CDA; the answer is in the same form (XML for a CDA)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from starlette.responses import Response
 
 from hub.formats.er7 import acknowledgement, read
 from hub.formats.er7.batch import messages, shape_of, write_batch
-from hub.formats.er7.xml import er7_of_xml, xml_of_er7
+from hub.formats.er7.of_cda import er7_of_document
+from hub.formats.er7.xml import xml_of_er7
 from hub.model.ports import Answer, Origin
 from hub.model.refusals import Unreadable
 from hub.web.access import peer_of, services_of
@@ -23,10 +24,10 @@ from hub.web.tokens import Principal
 
 T = TypeVar("T")
 
-ER7, XML = "application/hl7-v2", "application/hl7-v2+xml"
+ER7, XML, CDA = "application/hl7-v2", "application/hl7-v2+xml", "application/hl7-cda+xml"
 MESSAGES_AT_ONCE = 64  # of a batch, before their answers are waited for
 
-_XML_TYPES = (XML, "x-application/hl7-v2+xml", "application/xml", "text/xml")
+_XML_TYPES = (XML, CDA, "x-application/hl7-v2+xml", "application/xml", "text/xml")
 _BATCH = (b"FHS", b"BHS")
 _ASIDE_BYTES = 64 << 10
 _STATUS = {b"AA": 200, b"CA": 200, b"AE": 422, b"CE": 422, b"AR": 503, b"CR": 503}
@@ -41,12 +42,12 @@ async def answered(request: Request, caller: Principal) -> Response:
     services = services_of(request)
     body = await limited_body(request, services.max_body_bytes)
     if not body:
-        raise Problem(400, "EmptyBody", "The request body is the message: ER7 without MLLP framing, or XML.")
+        raise Problem(400, "EmptyBody", "The request body is the message: ER7 without MLLP framing, XML, or a CDA.")
     origin = Origin(caller.name, f"http/{caller.name}", peer_of(request))
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     try:
         if media_type in _XML_TYPES:
-            made = await _aside(body, lambda: er7_of_xml(body, max_bytes=services.max_body_bytes))
+            made = await _aside(body, lambda: er7_of_document(body, max_bytes=services.max_body_bytes))
             answer = await services.submit_hl7(made, origin)
             return await _response(request, [answer], _as_xml(answer.body), ack_status(answer.body), XML)
         if body.lstrip(b"\xef\xbb\xbf\r\n").startswith(_BATCH):

@@ -6,11 +6,10 @@ Standard: CI-SIS transmission de documents CDA en HL7 v2; HL7 v2.5.1 §2.A.24 (E
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from hub.formats.cda_header import CdaHeader, read_header
+from hub.formats.cda_header import CdaHeader, is_cda, read_header
 from hub.formats.er7 import Message, Segment
 from hub.model.identity import PatientIdentity
 from hub.model.record_change import ContentRange, DocumentAction, DocumentChange, Json
@@ -23,9 +22,6 @@ from mappings.hl7v2.message_times import event_time
 from mappings.hl7v2.obx_content import XML_TYPE, obx_bytes, obx_content, obx_text
 from mappings.hl7v2.plain_document import visit
 from mappings.hl7v2.ucum import Units
-
-_ROOT = re.compile(rb"<(?:[A-Za-z_][\w.-]*:)?ClinicalDocument[\s/>]")
-_UTF_16 = (b"\xff\xfe", b"\xfe\xff", b"<\x00", b"\x00<")
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,13 +161,6 @@ def cda_type(xml: bytes) -> str:
     return "application/xslt+xml" if b"http://www.w3.org/1999/XSL/Transform" in xml[:4096] else XML_TYPE
 
 
-def says_cda(xml: bytes) -> bool:
-    """Whether an XML document has an element ClinicalDocument, of whatever namespace."""
-    if xml.startswith(_UTF_16):
-        xml = xml.replace(b"\0", b"")
-    return _ROOT.search(xml) is not None
-
-
 def _plain(obx: Segment, message: Message) -> CdaDocument | Unreadable | None:
     view = f"cda of line {obx.index}"
     if view not in message.views:
@@ -188,7 +177,7 @@ def _read_plain(obx: Segment, message: Message) -> CdaDocument | Unreadable | No
     if content is None or content.content_type != XML_TYPE:
         return None
     data = cda_bytes(obx, message)
-    if not says_cda(data):
+    if not is_cda(data):
         return None
     try:
         return CdaDocument(obx, read_header(data), replace(content, content_type=cda_type(data)))

@@ -43,6 +43,7 @@ class CdaHeader:
     `id`, `set_id` and `replaces` (the document that this one replaces) are canonical: `root` or `root.extension`. Times are
     TS as written. `ins` holds the INS whose form is right, whatever their key. `birth_name` and `first_given_name` are those
     qualified BR, `birth_given_names` the unqualified list, `used_name` that qualified CL, else SP, else an unqualified one.
+    `encounter_ids` number the stay: that of a professional or a structure does not.
     `event_start`, `event_stop` and `practice_setting` come from the first serviceEvent, the main act; `events` are the
     codes of all of them, with their translations. `orders` and `accessions` number the requests that the document fulfils.
     `signer` is the legal authenticator. `body_kind` is `N1`

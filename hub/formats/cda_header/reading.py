@@ -5,6 +5,7 @@ Standard: HL7 CDA R2; CI-SIS volet Structuration minimale des documents de sant√
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import NoReturn, TypedDict, cast
@@ -12,7 +13,7 @@ from typing import NoReturn, TypedDict, cast
 from lxml import etree
 
 from hub.formats.cda_header.header import CdaAuthor, CdaHeader, Code, Id, canonical
-from hub.model.identifiers import InsMatricule
+from hub.model.identifiers import PROFESSIONALS, STRUCTURES, InsMatricule
 from hub.model.refusals import Unreadable
 
 MAX_BYTES = 64 << 20
@@ -29,6 +30,12 @@ _GENERIC_TEMPLATES = frozenset({"2.16.840.1.113883.2.8.2.1", "1.2.250.1.213.1.1.
 _N1_FORMATS = {"application/pdf": "urn:ihe:iti:xds-sd:pdf:2008", "text/plain": "urn:ihe:iti:xds-sd:text:2008"}
 _ACCESSION = "{urn:dicom-org:ps3-20}accessionNumber"
 _CHUNK_BYTES = 16384
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff", b"<\x00", b"\x00<")
+_PROLOG = re.compile(
+    rb"(?:\xef\xbb\xbf|\xff\xfe|\xfe\xff)?(?:\s|<\?.*?\?>|<!--.*?-->|<!DOCTYPE[^\[>]*(?:\[.*?\]\s*)?>)*", re.DOTALL
+)
+_NAME = re.compile(rb"<(?:[A-Za-z_][\w.-]*:)?([A-Za-z_][\w.-]*)")
+_INSIDE = re.compile(rb"<(?:[A-Za-z_][\w.-]*:)?ClinicalDocument[\s/>]")
 
 
 class _Patient(TypedDict):
@@ -45,6 +52,15 @@ class _Patient(TypedDict):
 
 def read_header(xml: bytes, *, max_bytes: int = MAX_BYTES) -> CdaHeader:
     """The header of the CDA document `xml`.
+
+    Raises:
+        Unreadable: as `read_document`.
+    """
+    return read_document(xml, max_bytes=max_bytes)[1]
+
+
+def read_document(xml: bytes, *, max_bytes: int = MAX_BYTES) -> tuple[etree._Element, CdaHeader]:
+    """The ClinicalDocument of `xml` with its children before the body, and its header.
 
     The whole document is checked to be well-formed, its body is never built. A document inside a stylesheet that displays
     it is taken out; nothing is executed, fetched or expanded.
@@ -64,7 +80,21 @@ def read_header(xml: bytes, *, max_bytes: int = MAX_BYTES) -> CdaHeader:
         _refuse("/", f"not well-formed XML (line {line}, column {column})")
     except (etree.LxmlError, LookupError, ValueError):
         _refuse("/", "not XML that can be read")
-    return _header(document, body_kind, media_type)
+    return document, _header(document, body_kind, media_type)
+
+
+def is_cda(xml: bytes) -> bool:
+    """Whether the root of an XML document is a ClinicalDocument, of whatever namespace, or a stylesheet that holds one.
+
+    Nothing is parsed: whether it can be read, `read_header` says.
+    """
+    if xml.startswith(_UTF_16):
+        xml = xml.replace(b"\0", b"")
+    start = _PROLOG.match(xml)
+    name = _NAME.match(xml, start.end() if start is not None else 0)
+    if name is None:
+        return False
+    return name[1] == b"ClinicalDocument" or (name[1] in {b"stylesheet", b"transform"} and _INSIDE.search(xml) is not None)
 
 
 def _refuse(at: str, why: str) -> NoReturn:
@@ -166,7 +196,7 @@ def _header(document: etree._Element, body_kind: str, media_type: str) -> CdaHea
         custodian_id=custodian_id or custodian_root,
         custodian_root=custodian_root,
         custodian_name=_text(custodian, "name"),
-        encounter_ids=_ids(encounter, "id"),
+        encounter_ids=tuple(one for one in _ids(encounter, "id") if one[0] not in {PROFESSIONALS, STRUCTURES}),
         event_start=event_start,
         event_stop=event_stop,
         events=_events(document),
