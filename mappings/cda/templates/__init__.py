@@ -22,6 +22,7 @@ ORDER = (
     "allergy",
     "problem",
     "procedure",
+    "plan",
     "encounter",
     "family_history",
     "vital_signs",
