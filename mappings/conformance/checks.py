@@ -12,8 +12,9 @@ from mappings.conformance.evaluate import Check
 from mappings.conformance.path import repetitions
 from mappings.conformance.rules import Severity
 from mappings.conformance.view import Hit, View, metadata_codes
+from mappings.hl7v2.cda_document import is_same_patient
 from mappings.hl7v2.line import Line
-from mappings.hl7v2.pfi_checks import document_id, is_same_patient
+from mappings.hl7v2.pfi_checks import document_id
 from mappings.hl7v2.prt import Prt
 
 _OBX_11_OF_EVENT = {"T02": "F", "T10": "C", "T04": "D"}
