@@ -64,7 +64,7 @@ def examined(installation: Installation) -> list[Examined]:
         return found
 
     try:
-        return asyncio.run(ask())
+        return list(dict.fromkeys(asyncio.run(ask())))  # one broken part breaks many
     finally:
         workshop.close()
 

@@ -58,9 +58,9 @@ def side(monkeypatch):
     return Side
 
 
-def with_store(tmp_path, job):
+def with_store(tmp_path, job, url=""):
     """`job(store, file)` on an empty SQLite store; `file(number, text)` keeps a message and files its document."""
-    place = place_of("", base=tmp_path, default=tmp_path / "hub.db")
+    place = place_of(url, base=tmp_path, default=tmp_path / "hub.db")
     upgrade(place)
 
     async def main():
@@ -142,11 +142,11 @@ def with_store(tmp_path, job):
     asyncio.run(main())
 
 
-def checks_of(store, bench=lambda: BENCH):
+def checks_of(store, bench=lambda: BENCH, owner="one"):
     async def no_rest(_seconds):
         return None
 
-    return RuleChecks(store, bench, owner=lambda: "one", rest=no_rest, look_s=0.01, idle_s=0.02)
+    return RuleChecks(store, bench, owner=lambda: owner, rest=no_rest, look_s=0.01, idle_s=0.02, settled_s=0)
 
 
 async def to_the_end(checks):
@@ -171,18 +171,27 @@ def test_new_documents_come_first_then_the_older_ones_backwards_and_each_once(tm
     with_store(tmp_path, job)
 
 
-def test_a_check_that_is_broken_off_is_done_again_and_filed_once(tmp_path, side):
+@pytest.mark.parametrize("engine", ["sqlite", "postgres"])
+def test_a_check_that_is_broken_off_is_done_again_and_filed_once(tmp_path, side, engine, request):
+    url = request.getfixturevalue("postgres_url") if engine == "postgres" else ""
+
     async def job(store, file, findings):
         await file(10, "a document")
         side.answers = [asyncio.CancelledError()]
         with pytest.raises(asyncio.CancelledError):
             await to_the_end(checks_of(store))
         assert await findings() == {10: []}
-        two = [checks_of(store), checks_of(store)]
+        await file(20, "another")
+        two = [checks_of(store), checks_of(store, owner="two")]
         await asyncio.gather(*(to_the_end(one) for one in two))
-        assert await findings() == {10: ["a document"]}
+        for one in two:
+            await one.stop()
+            await to_the_end(one)
+        assert await findings() == {10: ["a document"], 20: ["another"]}
+        if store.shared:
+            assert len(side.asked) == 3
 
-    with_store(tmp_path, job)
+    with_store(tmp_path, job, url)
 
 
 def test_a_document_that_ends_its_process_twice_is_told_and_left(tmp_path, side):

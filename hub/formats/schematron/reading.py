@@ -103,7 +103,7 @@ class _Reader:
         root = self._root(self._file, 0)
         if root.tag != f"{SCH}schema":
             root.refuse("is not a Schematron schema")
-        binding = root.get("queryBinding")
+        binding = root.get("queryBinding").lower()
         if binding not in ("xslt2", "xslt3", "xpath2", ""):
             root.refuse(f"queryBinding {binding[:20]!r}: only xslt2 is known")
         self._collect(root)
