@@ -18,6 +18,7 @@ from hub.formats.ts import parse_ts
 from hub.model.record_change import ResourceChange
 from hub.model.refusals import Finding
 from hub.model.site import Site
+from mappings.blood_groups import blood_group_category
 from mappings.hl7v2.ce import code_system, coding, full_concept
 from mappings.hl7v2.line import Composite
 from mappings.hl7v2.obx_value import VALUES, obx_value, reference_range
@@ -136,6 +137,8 @@ def observation(parts: list[Part], context: Context) -> ResourceChange | None:
         body["effectiveDateTime"] = effective
     if kind := "vital-signs" if part.fields.text(3) in VITAL_SIGNS else context.category:
         body["category"] = [{"coding": [coding(kind, "", _CATEGORY)]}]
+    if (blood_group := blood_group_category(code)) is not None:
+        body["category"] = [*body.get("category", ()), blood_group]
     _put_performers(body, part, context)
     number = observation_number(part.fields.one(3), part.fields.text(4), effective, context)
     body["identifier"] = [number.identifier()]
