@@ -1,6 +1,6 @@
-"""Search rows of orders, results, specimens, tasks, appointments and consents.
+"""Search rows of a patient's resources, from the table of `definitions`.
 
-Beside its plain row (`Observation.code`, code, system), each coded value of a resource that has a patient gets a row by date:
+Beside its plain row (`Observation.code`, code, system), a coded value that is asked for as a trend gets a row by date:
 (`Observation.code/date`, `<patient number>|<code>`, date). These stand in the order in which they are asked for, so the newest
 results of one analysis are read without a look at the patient's other ones.
 
@@ -9,91 +9,41 @@ Standard: FHIR R4 search parameters of these resources.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 from hub.model.record_change import Json
+from hub.record.body_filters import codes
 from hub.record.dates import sort_date
+from hub.record.definitions import PARAMETERS, WITH_ROWS, Parameter, values_at
 
 Token = tuple[str, str, str]  # param, value, system
 
 BY_DATE = "/date"
-
-# Coded values: type → parameter → path of CodeableConcepts.
-_CODED: dict[str, dict[str, tuple[str, ...]]] = {
-    "ServiceRequest": {"code": ("code",), "category": ("category",)},
-    "Task": {"code": ("code",)},
-    "DiagnosticReport": {"code": ("code",), "category": ("category",)},
-    "Observation": {"code": ("code",), "category": ("category",), "interpretation": ("interpretation",)},
-    "Specimen": {"type": ("type",)},
-    "Appointment": {"service-type": ("serviceType",), "appointment-type": ("appointmentType",)},
-    "Consent": {"category": ("category",), "code": ("provision", "code"), "scope": ("scope",)},
-}
-# References: type → parameter → path.
-_REFERENCES: dict[str, dict[str, tuple[str, ...]]] = {
-    "ServiceRequest": {
-        "encounter": ("encounter",),
-        "based-on": ("basedOn",),
-        "specimen": ("specimen",),
-        "replaces": ("replaces",),
-    },
-    "Task": {"encounter": ("encounter",), "based-on": ("basedOn",), "focus": ("focus",)},
-    "DiagnosticReport": {"encounter": ("encounter",), "based-on": ("basedOn",), "specimen": ("specimen",), "result": ("result",)},
-    "Observation": {
-        "encounter": ("encounter",),
-        "based-on": ("basedOn",),
-        "specimen": ("specimen",),
-        "derived-from": ("derivedFrom",),
-    },
-    "Specimen": {"parent": ("parent",)},
-    "Appointment": {"based-on": ("basedOn",)},
-}
-
-KINDS = frozenset(_CODED)
-
-
-def coded_parameters(kind: str) -> tuple[str, ...]:
-    """Parameters of coded values, which have rows by date."""
-    return tuple(_CODED.get(kind, ()))
-
-
-def reference_parameters(kind: str) -> tuple[str, ...]:
-    return tuple(_REFERENCES.get(kind, ()))
+KINDS = frozenset(PARAMETERS) - {"Encounter", "DocumentReference"}
+_ROWS = {kind: [one for one in PARAMETERS[kind].values() if one.kind in WITH_ROWS] for kind in KINDS}
 
 
 def clinical_tokens(kind: str, body: Json, patient_id: int | None) -> Iterator[Token]:
     """The search rows of one resource."""
-    for one in _every(body.get("identifier")):
-        if value := one.get("value"):
-            yield f"{kind}.identifier", str(value), str(one.get("system", ""))
-    if kind == "ServiceRequest" and (value := (body.get("requisition") or {}).get("value")):
-        yield "ServiceRequest.requisition", str(value), str(body["requisition"].get("system", ""))
     date = sort_date(body) if patient_id is not None else ""
-    for name, path in _CODED[kind].items():
-        for code, system in _codings(_at(body, path)):
-            yield f"{kind}.{name}", code, system
-            if patient_id is not None:
-                yield f"{kind}.{name}{BY_DATE}", f"{patient_id}|{code}", date
-    for name, path in _REFERENCES.get(kind, {}).items():
-        for reference in _every(_at(body, path)):
-            number = reference.get("identifier") or {}
-            if number.get("system") and number.get("value"):
-                yield f"{kind}.{name}", f"{number['system']}|{number['value']}", str(reference.get("type", ""))
+    for parameter in _ROWS[kind]:
+        for path in parameter.paths:
+            for value in values_at(body, path):
+                if isinstance(value, dict):
+                    yield from _rows(kind, parameter, value, patient_id, date)
 
 
-def _codings(concepts: Any) -> Iterator[tuple[str, str]]:
-    for concept in _every(concepts):
-        for coding in concept.get("coding", ()):
-            if code := coding.get("code"):
-                yield str(code), str(coding.get("system", ""))
-
-
-def _at(body: Json, path: tuple[str, ...]) -> Any:
-    found: Any = body
-    for name in path:
-        found = found.get(name) if isinstance(found, dict) else None
-    return found
-
-
-def _every(found: Any) -> Iterable[Json]:
-    return [found] if isinstance(found, dict) else (found or ())
+def _rows(kind: str, parameter: Parameter, value: Json, patient_id: int | None, date: str) -> Iterator[Token]:
+    param = f"{kind}.{parameter.name}"
+    if parameter.kind == "identifier":
+        if number := value.get("value"):
+            yield param, str(number), str(value.get("system", ""))
+    elif parameter.kind == "reference":
+        number = value.get("identifier") or {}
+        if number.get("system") and number.get("value"):
+            yield param, f"{number['system']}|{number['value']}", str(value.get("type", ""))
+    else:
+        for system, code in codes(value):
+            yield param, code, system
+            if parameter.kind == "dated" and patient_id is not None and code != parameter.but:
+                yield param + BY_DATE, f"{patient_id}|{code}", date

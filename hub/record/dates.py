@@ -5,8 +5,36 @@ from __future__ import annotations
 from hub.model.record_change import Json
 from hub.record.instants import begins
 
-_INSIDE = (("period", "start"), ("effectivePeriod", "start"), ("collection", "collectedDateTime"))
-_OUTSIDE = ("effectiveDateTime", "authoredOn", "start", "dateTime", "date", "issued", "occurrenceDateTime", "receivedTime")
+_INSIDE = (
+    ("period", "start"),
+    ("effectivePeriod", "start"),
+    ("collection", "collectedDateTime"),
+    ("performedPeriod", "start"),
+    ("onsetPeriod", "start"),
+    ("timingPeriod", "start"),
+)
+_OUTSIDE = (
+    "effectiveDateTime",
+    "effectiveInstant",
+    "authoredOn",
+    "start",
+    "dateTime",
+    "date",
+    "issued",
+    "occurrenceDateTime",
+    "receivedTime",
+    "performedDateTime",
+    "whenHandedOver",
+    "whenPrepared",
+    "started",
+    "startDate",
+    "timingDateTime",
+    "onsetDateTime",
+    "recordedDate",
+    "recordedOn",
+    "recorded",
+)
+_AT_LAST = (("period", "end"), ("effectivePeriod", "end"), ("performedPeriod", "end"), ("timingPeriod", "end"))
 
 
 def date_of(body: Json) -> str:
@@ -18,7 +46,11 @@ def date_of(body: Json) -> str:
         if body.get(name):
             return str(body[name])
     collected = (body.get("collection") or {}).get("collectedPeriod") or {}
-    return str(collected.get("start") or (body.get("period") or {}).get("end") or "")
+    return str(collected.get("start") or next((body[outer][inner] for outer, inner in _AT_LAST if _has(body, outer, inner)), ""))
+
+
+def _has(body: Json, outer: str, inner: str) -> bool:
+    return isinstance(body.get(outer), dict) and bool(body[outer].get(inner))
 
 
 def sort_date(body: Json) -> str:

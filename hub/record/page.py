@@ -10,26 +10,29 @@ from hub.model.refusals import HubError
 
 
 class SearchRefused(HubError):
-    """A search parameter that cannot be understood, by name; its value is not repeated."""
+    """A search parameter that cannot be understood, by name, and why; its value is not repeated."""
 
     code = "SearchRefused"
 
-    def __init__(self, parameter: str) -> None:
-        super().__init__(f"{parameter}: not a value this search takes")
-        self.parameter = parameter
+    def __init__(self, parameter: str, why: str = "not a value that this search takes") -> None:
+        super().__init__(f"{parameter}: {why}")
+        self.parameter, self.why = parameter, why
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
     """Resources in their order, where the next page begins (None = the end), how many there are in all when it was asked.
 
-    `unknown` are the parameters that were not understood and so did not restrict the search.
+    `unknown` are the parameters that were not understood and so did not restrict the search. `included` are resources that the
+    entries refer to or that refer to them; `more_included` when there were more of them than one page holds.
     """
 
     entries: tuple[Json, ...] = ()
     after: str | None = None
     total: int | None = None
     unknown: tuple[str, ...] = ()
+    included: tuple[Json, ...] = ()
+    more_included: bool = False
 
 
 def cut(

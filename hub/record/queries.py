@@ -1,42 +1,32 @@
 """Reading the record: read, version read, history and search, each as one reader (`Viewer`) may see it.
 
-What is hidden from the reader is not there: None, not in a page, not in a count.
+What is hidden from the reader is not there: None, not in a page, not in a count, not among what is included.
 Standard: FHIR R4 RESTful API; IHE MHD ITI-67; CI-SIS PDSm.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from hub.model.record_change import Json
 from hub.record.binaries import BinaryContent, read_binary
-from hub.record.by_date import Lead, of_patients
-from hub.record.filing import COLUMNS, Stored
+from hub.record.filing import Stored
+from hub.record.including import included, includes_of
 from hub.record.masking import Viewer, visible
-from hub.record.merging import roots_of, same_person
+from hub.record.merging import roots_of
 from hub.record.page import Page, SearchRefused, cut
+from hub.record.paging import rows_of, total_of
 from hub.record.provenance import read_provenance, search_provenance
+from hub.record.questions import ABOUT_THE_ANSWER, question
 from hub.record.references import resolve
 from hub.record.rendering import number_of, render
-from hub.record.search_parameters import Condition, known_types, reader_of
+from hub.record.showing import seen, shown
 from hub.store import Transaction
 
 __all__ = ["MAX_COUNT", "BinaryContent", "Page", "SearchRefused", "Viewer", "history", "read", "read_binary", "search", "vread"]
 
 MAX_COUNT = 500
-# Parameters about the answer and not about what is searched.
-_ABOUT_THE_ANSWER = frozenset({"_count", "_total", "_format", "_pretty", "_summary", "after", "_after"})
-_NEWEST_FIRST = frozenset(("_sort", name) for name in ("-date", "-authored", "-authored-on", "-collected"))
-_LAST = 1 << 62
-# What a search leaves out unless `status` is asked for.
-_LEFT_OUT = {
-    "DocumentReference": ("entered-in-error",),
-    "Observation": ("entered-in-error", "cancelled"),
-    "DiagnosticReport": ("entered-in-error", "cancelled"),
-    **dict.fromkeys(("ServiceRequest", "Task", "Specimen", "Appointment", "Consent"), ("entered-in-error",)),
-}
-MAX_OWNERS = 500
-_ALSO_REPLACED = frozenset({"_id", "active"})  # who asks so, means the Patient that was merged into another too
+TOTALS = frozenset({"none", "accurate", "estimate"})
 
 
 def read(tx: Transaction, kind: str, logical_id: str, *, viewer: Viewer) -> Json | None:
@@ -44,7 +34,7 @@ def read(tx: Transaction, kind: str, logical_id: str, *, viewer: Viewer) -> Json
     if kind == "Provenance":
         return read_provenance(tx, logical_id, viewer=viewer)
     stored = _current(tx, kind, logical_id, viewer)
-    return None if stored is None else _rendered(tx, [stored], viewer)[0]
+    return None if stored is None else shown(tx, [stored], viewer)[0]
 
 
 def vread(tx: Transaction, kind: str, logical_id: str, version: str, *, viewer: Viewer) -> Json | None:
@@ -77,134 +67,49 @@ def search(
 ) -> Page:
     """One page of a search. Repeated parameters narrow it, commas widen it.
 
-    Newest first by the date of the resource when few are left (a patient, a number, a name), else by the time of filing.
-    `_total=accurate` or `_summary=count` (or `count` 0) asks for the total; `count` is cut at 500. What was entered in error,
-    and results that were cancelled, are left out unless `status` is asked for; so are Patients that were merged into another,
-    unless `_id` or `active` is.
+    Newest first by the date of the resource when few are left (a patient, a number, a name), else by the time of filing or of
+    the last change; `_sort` changes that. `_total=accurate` (or `estimate`, which is counted too), `_summary=count` or `count` 0
+    asks for the total; `count` is cut at 500. What was entered in error, and results that were cancelled, are left out unless
+    their status is asked for; so are Patients that were merged into another, unless `_id` or `active` is.
 
     Raises:
-        SearchRefused: a known parameter with a value that it does not take, a wrong cursor, or a type without search.
+        SearchRefused: a known parameter with a value or modifier that it does not take, a wrong cursor, or a type without search.
     """
     count = max(0, min(count, MAX_COUNT))
-    about = {name: value for name, value in params if name in _ABOUT_THE_ANSWER}
-    asked = [(name, value) for name, value in params if name not in _ABOUT_THE_ANSWER and (name, value) not in _NEWEST_FIRST]
-    counted = count == 0 or about.get("_total") == "accurate" or about.get("_summary") == "count"
+    about = {name: value for name, value in params if name in ABOUT_THE_ANSWER}
+    if about.get("_total", "none") not in TOTALS:
+        raise SearchRefused("_total")
+    only_counted = count == 0 or about.get("_summary") == "count"
+    counted = only_counted or about.get("_total") in ("accurate", "estimate")
+    includes = includes_of(kind, params)
     if kind == "Provenance":
-        targets = [value for name, value in asked if name == "target"]
-        page = search_provenance(tx, targets, viewer=viewer, count=count, after=after, counted=counted)
-        return Page(page.entries, page.after, page.total, tuple(sorted({name for name, _ in asked if name != "target"})))
-    if kind not in known_types():
-        raise SearchRefused("type")
-    conditions, unknown = _conditions(kind, asked)
-    conditions = [_of_the_person(tx, one) for one in conditions]
-    conditions, lead = of_patients(conditions, next((one.values for one in conditions if one.is_owner), ()))
-    narrow = any(one.narrow for one in conditions)
-    hiding = visible(viewer)
-    where = " AND ".join([hiding.sql, *(one.sql for one in conditions)])
-    values = (*hiding.values, *(value for one in conditions for value in one.values))
-    total = None
-    if counted:
-        row = tx.row(f"SELECT count(*) FROM resource r WHERE r.type = ? AND {where}", kind, *values)  # noqa: S608
-        total = int(row[0]) if row is not None else 0
-    if count == 0 or about.get("_summary") == "count":
-        return Page((), None, total, unknown)
-    found = _page(tx, kind, where, values, narrow=narrow, count=count, after=after, lead=lead)
-    last = f"{found[count - 1].sort_date if narrow else ''}~{found[count - 1].id}" if len(found) > count else None
-    return Page(tuple(_rendered(tx, found[:count], viewer)), last, total, unknown)
-
-
-def _of_the_person(tx: Transaction, condition: Condition) -> Condition:
-    """The condition on patients with every number of each person: what was filed before a merge is found under either."""
-    if not condition.owners:
-        return condition
-    everyone = same_person(tx, [number for (number,) in tx.rows(f"{condition.owners} LIMIT {MAX_OWNERS}", *condition.values)])
-    marks = ",".join("?" * max(1, len(everyone)))
-    return Condition(f"r.patient_id IN ({marks})", tuple(everyone or [-1]), narrow=True, is_owner=True)
-
-
-def _conditions(kind: str, asked: Sequence[tuple[str, str]]) -> tuple[list[Condition], tuple[str, ...]]:
-    conditions, unknown = [], []
-    for name, value in asked:
-        reader = reader_of(kind, name)
-        if reader is None:
-            unknown.append(name)
-        else:
-            conditions.append(reader(name, value))
-    if kind == "Patient" and not any(name in _ALSO_REPLACED for name, _ in asked):
-        conditions.append(Condition("r.status <> 'replaced'", ()))
-    if kind in _LEFT_OUT and not any(name == "status" for name, _ in asked):
-        conditions += [Condition("r.status <> ?", (status,)) for status in _LEFT_OUT[kind]]
-    return conditions, tuple(dict.fromkeys(unknown))
-
-
-def _page(
-    tx: Transaction,
-    kind: str,
-    where: str,
-    values: tuple[object, ...],
-    *,
-    narrow: bool,
-    count: int,
-    after: str,
-    lead: Lead | None = None,
-) -> list[Stored]:
-    date, number = _cursor(after)
-    if lead is not None:
-        place = "AND (d.system < ? OR (d.system = ? AND d.resource_id < ?))" if after else ""
-        rows = tx.rows(
-            f"SELECT {COLUMNS} FROM token_index d CROSS JOIN resource r"  # noqa: S608 - our names
-            f" WHERE d.param = ? AND d.value = ? AND r.id = d.resource_id AND r.type = ?"
-            f" AND {where.replace('r.sort_date', 'd.system')} {place} ORDER BY d.system DESC, d.resource_id DESC LIMIT ?",
-            lead.param,
-            lead.value,
-            kind,
-            *values,
-            *((date, date, number) if after else ()),
-            count + 1,
-        )
-    elif narrow:
-        # The comparison with the cursor is a range on the index (patient, type, date, id).
-        place = "AND (r.sort_date < ? OR (r.sort_date = ? AND r.id < ?))" if after else ""
-        rows = tx.rows(
-            f"SELECT {COLUMNS} FROM resource r WHERE r.type = ? AND {where} {place} ORDER BY r.sort_date DESC, r.id DESC LIMIT ?",  # noqa: S608
-            kind,
-            *values,
-            *((date, date, number) if after else ()),
-            count + 1,
-        )
+        page = _provenance(tx, params, viewer=viewer, count=count, after=after, counted=counted)
     else:
-        # `|| ''` keeps the planner on the primary key, which is already in the order asked for.
-        rows = tx.rows(
-            f"SELECT {COLUMNS} FROM resource r WHERE r.id < ? AND r.type || '' = ? AND {where} ORDER BY r.id DESC LIMIT ?",  # noqa: S608
-            number,
-            kind,
-            *values,
-            count + 1,
-        )
-    return [Stored(*row) for row in rows]
+        asked = question(tx, kind, params, viewer)
+        total = total_of(tx, asked) if counted else None
+        if only_counted:
+            return Page((), None, total, asked.unknown)
+        found, last = rows_of(tx, asked, count=count, after=after)
+        page = Page(tuple(shown(tx, found, viewer)), last, total, asked.unknown)
+    if not includes or not page.entries:
+        return page
+    more, cut_off = included(tx, page.entries, includes, viewer)
+    return Page(page.entries, page.after, page.total, page.unknown, tuple(more), cut_off)
 
 
-def _cursor(after: str) -> tuple[str, int]:
-    if not after:
-        return "", _LAST
-    date, tilde, number = after.rpartition("~")
-    if not tilde or not (number.isascii() and number.isdigit() and len(number) < 20) or len(date) > 20 or "\0" in date:
-        raise SearchRefused("after")
-    return date, min(int(number), _LAST)
+def _provenance(
+    tx: Transaction, params: Sequence[tuple[str, str]], *, viewer: Viewer, count: int, after: str, counted: bool
+) -> Page:
+    asked = [(name, value) for name, value in params if name not in ABOUT_THE_ANSWER]
+    targets = [value for name, value in asked if name == "target"]
+    page = search_provenance(tx, targets, viewer=viewer, count=count, after=after, counted=counted)
+    return Page(page.entries, page.after, page.total, tuple(sorted({name for name, _ in asked if name != "target"})))
 
 
 def _current(tx: Transaction, kind: str, logical_id: str, viewer: Viewer) -> Stored | None:
     number = number_of(logical_id)
-    if number is None:
-        return None
-    condition = visible(viewer)
-    row = tx.row(
-        f"SELECT {COLUMNS} FROM resource r WHERE r.id = ? AND r.type = ? AND {condition.sql}",  # noqa: S608 - our names
-        number,
-        kind,
-        *condition.values,
-    )
-    return None if row is None else Stored(*row)
+    found = seen(tx, [number], viewer) if number is not None else []
+    return found[0] if found and found[0].type == kind else None
 
 
 def _versions(
@@ -243,24 +148,3 @@ def _versions(
     ]
     resolve(tx, [(one, row[1]) for one, row in zip(found, rows, strict=True)], viewer)
     return found
-
-
-def _rendered(tx: Transaction, stored: Sequence[Stored], viewer: Viewer) -> list[Json]:
-    """As FHIR JSON: under the number that stands for the person, references with their addresses."""
-    roots = roots_of(tx, {one.patient_id or 0 for one in stored})
-    found = [_one_rendered(one, roots) for one in stored]
-    resolve(tx, [(rendered, one.patient_id) for rendered, one in zip(found, stored, strict=True)], viewer)
-    return found
-
-
-def _one_rendered(one: Stored, roots: Mapping[int, int]) -> Json:
-    return render(
-        one.type,
-        one.id,
-        version=one.version,
-        patient_id=roots.get(one.patient_id or 0, one.patient_id),
-        status=one.status,
-        mask=one.mask,
-        updated_at=one.updated_at,
-        body=one.body,
-    )

@@ -12,10 +12,14 @@ from hub.model.uids import uid_number, uid_text
 from hub.record.instants import instant
 from hub.record.masking import labels
 
+ENTERED_IN_ERROR = "entered-in-error"
+STATE_SYSTEM = "urn:vaguemestre:record-state"
+_WITHOUT_A_STATE = frozenset({"ImmunizationRecommendation"})  # R4 gives it no element that says that it was withdrawn
 _NO_SUBJECT = frozenset({"Patient", "Practitioner", "PractitionerRole", "Organization", "Appointment"})
 _SUBJECT = {
     "AllergyIntolerance": "patient",
     "Immunization": "patient",
+    "ImmunizationRecommendation": "patient",
     "Consent": "patient",
     "FamilyMemberHistory": "patient",
     "RelatedPerson": "patient",
@@ -31,6 +35,8 @@ def render(
     if kind == "DocumentReference":
         rendered["status"] = status
     rendered.update(orjson.loads(body))
+    if status == ENTERED_IN_ERROR and kind in _WITHOUT_A_STATE:
+        rendered["meta"]["tag"] = [{"system": STATE_SYSTEM, "code": ENTERED_IN_ERROR}]
     if patient_id is not None and kind not in _NO_SUBJECT:
         rendered[_SUBJECT.get(kind, "subject")] = {"reference": f"Patient/{uid_text(patient_id)}"}
     if patient_id is not None and kind == "Appointment":

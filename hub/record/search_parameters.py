@@ -1,60 +1,58 @@
-"""Search parameters → SQL conditions on `resource r`. A table by resource type; what it lacks is an unknown parameter.
+"""Search parameters → conditions on `resource r`, from the table of `definitions`; what it lacks is an unknown parameter.
 
-Standard: FHIR R4 search (token, reference, date, string); CI-SIS PDSm flow 05-b.
+Standard: FHIR R4 search (token, reference, date, string, quantity; modifiers :exact, :missing, :not); CI-SIS PDSm flow 05-b.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
-from hub.model.identifiers import is_oid
 from hub.model.identity import comparable
-from hub.record.clinical_tokens import coded_parameters, reference_parameters
+from hub.record import body_filters
+from hub.record.conditions import (
+    Coded,
+    Condition,
+    Reader,
+    Refers,
+    alternatives,
+    birthdate,
+    by_date,
+    by_gender,
+    by_id,
+    by_status,
+    exact_text,
+    of_patient,
+    owner_with,
+    prefixed,
+    system_and_code,
+    token,
+    unescaped,
+)
+from hub.record.definitions import PARAMETERS, Parameter, patient_names
 from hub.record.instants import micros_span, span
 from hub.record.page import SearchRefused
 from hub.record.rendering import number_of
 
-MAX_ALTERNATIVES = 50
-_COMMA = re.compile(r"(?<!\\),")
-_BAR = re.compile(r"(?<!\\)\|")
-_ESCAPED = re.compile(r"\\([\\,|$])")
-_PREFIXED = re.compile(r"(eq|ne|ge|gt|le|lt|sa|eb)?(.*)", re.DOTALL)
-_SEXES = {"male": ("M",), "female": ("F",), "other": ("O", "A", "N"), "unknown": ("U", "")}
-
-
-@dataclass(frozen=True, slots=True)
-class Coded:
-    """What a coded parameter asks for: (system, code) alternatives, None for any system."""
-
-    param: str
-    values: tuple[tuple[str | None, str], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """A condition on `resource r`; `narrow` when it leaves few rows, so that sorting them costs nothing.
-
-    `owners`: the condition says whose the rows are; a query for these patients' numbers, over the same `values`. `coded`: it
-    has rows by patient and date too.
-    """
-
-    sql: str
-    values: tuple[Any, ...]
-    narrow: bool = False
-    owners: str = ""
-    coded: Coded | None = None
-    is_owner: bool = False  # `values` are the numbers of the patients whose the rows are
-
-
-Reader = Callable[[str, str], Condition]  # name, value → condition
+_ARCHIVED = "s-archived"  # the end of the extension of PDSm, whatever its base
+_REFERENCE = re.compile(r"(?:.*/)?([A-Z][A-Za-z]{1,40})/([^/]+)|([^/|:]+)", re.DOTALL)
 
 
 def reader_of(kind: str, name: str) -> Reader | None:
-    """How a parameter of a resource type is read; None when it is unknown."""
-    return _READERS.get(kind, {}).get(name) or (_EVERY.get(name) if kind in _READERS else None)
+    """How a parameter of a resource type is read; None when it is unknown.
+
+    Raises:
+        SearchRefused: a modifier that the parameter does not have.
+    """
+    base, colon, modifier = name.partition(":")
+    reader = _READERS.get(kind, {}).get(base) or (_EVERY.get(base) if kind in _READERS else None)
+    if reader is None or not colon:
+        return reader
+    parameter = PARAMETERS.get(kind, {}).get(base)
+    changed = _modified(kind, parameter, modifier) if parameter else _exact_name(base) if modifier == "exact" else None
+    if changed is None:
+        raise SearchRefused(base, f"the modifier {':' + modifier if modifier.isalpha() else ''} is not supported here")
+    return changed
 
 
 def parameters_by_type() -> dict[str, set[str]]:
@@ -67,213 +65,151 @@ def known_types() -> frozenset[str]:
     return frozenset(_READERS)
 
 
-# ---- values ----
+# ---- parameters of the table ----
 
 
-def _alternatives(name: str, value: str) -> list[str]:
-    found = [one for one in _COMMA.split(value) if one]
-    if not found or len(found) > MAX_ALTERNATIVES or "\0" in value:
-        raise SearchRefused(name)
-    return found
+def _reader(kind: str, parameter: Parameter) -> Reader:
+    param = f"{kind}.{parameter.name}"
+    match parameter.kind:
+        case "identifier":
+            return token(param)
+        case "coded" | "dated":
+            return _coded(param, parameter)
+        case "reference" | "link":
+            return _reference(param, parameter)
+        case "sorted":
+            return by_date("r.sort_date", span)
+        case "status":
+            return by_status
+    return _of_the_body(parameter)
 
 
-def _plain(text: str) -> str:
-    return _ESCAPED.sub(r"\1", text)
-
-
-def _either(conditions: Iterable[Condition]) -> Condition:
-    found = list(conditions)
-    if len(found) == 1:
-        return found[0]
-    return Condition(
-        "(" + " OR ".join(one.sql for one in found) + ")",
-        tuple(value for one in found for value in one.values),
-        all(one.narrow for one in found),
-    )
-
-
-# ---- kinds of parameters ----
-
-
-def _system_and_code(name: str, text: str) -> tuple[str | None, str]:
-    *systems, value = (_plain(part) for part in _BAR.split(text, maxsplit=1))
-    if not value:
-        raise SearchRefused(name)
-    if not systems:
-        return None, value
-    return f"urn:oid:{systems[0]}" if is_oid(systems[0]) else systems[0], value
-
-
-def _coded(param: str) -> Reader:
-    plain = _token(param, narrow=False)
+def _of_the_body(parameter: Parameter, *, exact: bool = False) -> Reader:
+    """A parameter that is told by the body."""
 
     def read(name: str, value: str) -> Condition:
-        asked = tuple(_system_and_code(name, text) for text in _alternatives(name, value))
-        return replace(plain(name, value), coded=Coded(param, asked))
+        texts = alternatives(name, value)
+        match parameter.kind:
+            case "number":
+                keep = body_filters.has_number(parameter.paths, [system_and_code(name, text) for text in texts])
+            case "flag":
+                keep = body_filters.has_flag(_ARCHIVED, _flags(name, texts))
+            case "string":
+                keep = body_filters.has_text(parameter.paths, [unescaped(text) for text in texts], exact=exact)
+            case "quantity":
+                keep = body_filters.has_quantity(name, parameter.paths, [unescaped(text) for text in texts])
+            case "date":
+                keep = body_filters.has_date(name, parameter.paths, [prefixed(text) for text in texts])
+            case _:
+                keep = body_filters.has_code(parameter.paths, [system_and_code(name, text) for text in texts])
+        return Condition("1 = 1", (), keep=keep, name=name)
 
     return read
 
 
-def _reference(param: str) -> Reader:
-    """What refers to `Type/id`: by the number under which that is known, within one person."""
+def _flags(name: str, texts: list[str]) -> frozenset[str]:
+    if not set(texts) <= {"true", "false"}:
+        raise SearchRefused(name)
+    return frozenset(texts)
+
+
+def _modified(kind: str, parameter: Parameter, modifier: str) -> Reader | None:
+    if modifier == "missing":
+        return _missing(parameter)
+    if modifier == "exact" and parameter.kind == "string":
+        return _of_the_body(parameter, exact=True)
+    if modifier != "not":
+        return None
+    if parameter.kind == "status":
+        return _status_not
+    if parameter.kind in ("token", "coded", "dated", "identifier"):
+        return _not_coded(parameter)
+    return None
+
+
+def _missing(parameter: Parameter) -> Reader:
+    column = {"sorted": "r.sort_date", "status": "r.status"}.get(parameter.kind, "")
 
     def read(name: str, value: str) -> Condition:
-        numbers = [number_of(text.rpartition("/")[2]) for text in _alternatives(name, value)]
-        marks = ",".join("?" * len(numbers))
-        sql = (
-            "r.id IN (SELECT t.resource_id FROM resource x JOIN token_index t ON t.param = ?"  # noqa: S608 - our names
-            " AND t.value = replace(x.key, '#' || x.patient_id, '') AND t.system = x.type"
-            " JOIN resource y ON y.id = t.resource_id JOIN patient p ON p.id = x.patient_id JOIN patient q ON q.id = y.patient_id"
-            f" WHERE x.id IN ({marks}) AND COALESCE(p.merged_into, p.id) = COALESCE(q.merged_into, q.id))"
-        )
-        return Condition(sql, (param, *(-1 if number is None else number for number in numbers)), narrow=True)
+        if value not in ("true", "false"):
+            raise SearchRefused(name)
+        if column:
+            return Condition(f"{column} {'=' if value == 'true' else '<>'} ''", ())
+        return Condition("1 = 1", (), keep=body_filters.is_missing(parameter.paths, value == "true"), name=name)
 
     return read
 
 
-def _token(param: str, column: str = "r.id", *, narrow: bool = True) -> Reader:
-    def one(name: str, text: str) -> Condition:
-        system, value = _system_and_code(name, text)
-        sql = f"{column} IN (SELECT t.resource_id FROM token_index t WHERE t.param = ? AND t.value = ?"  # noqa: S608
-        if system is None:
-            return Condition(sql + ")", (param, value), narrow)
-        return Condition(sql + " AND t.system = ?)", (param, value, system), narrow)
+def _not_coded(parameter: Parameter) -> Reader:
+    def read(name: str, value: str) -> Condition:
+        meant = body_filters.has_code(parameter.paths, [system_and_code(name, text) for text in alternatives(name, value)])
+        return Condition("1 = 1", (), keep=lambda body: not meant(body), name=name)
 
-    return lambda name, value: _either(one(name, text) for text in _alternatives(name, value))
+    return read
 
 
-def _exact(param: str, form: Callable[[str], str]) -> Reader:
-    def one(name: str, text: str) -> Condition:
-        value = form(_plain(text))
-        if not value:
-            raise SearchRefused(name)
-        return Condition(
-            "r.id IN (SELECT t.resource_id FROM token_index t WHERE t.param = ? AND t.value = ? AND t.system = '')",
-            (param, value),
-            narrow=True,
-        )
-
-    return lambda name, value: _either(one(name, text) for text in _alternatives(name, value))
+def _status_not(name: str, value: str) -> Condition:
+    found = by_status(name, value)
+    return Condition(f"NOT ({found.sql})", found.values)
 
 
-def _id(name: str, value: str) -> Condition:
-    numbers = [number for text in _alternatives(name, value) if (number := number_of(text)) is not None] or [-1]
-    return Condition(f"r.id IN ({','.join('?' * len(numbers))})", tuple(numbers), narrow=True)
+def _coded(param: str, parameter: Parameter) -> Reader:
+    rows = token(param, narrow=False)
+
+    def read(name: str, value: str) -> Condition:
+        asked = tuple(system_and_code(name, text) for text in alternatives(name, value))
+        dated = parameter.kind == "dated" and all(code != parameter.but for _, code in asked)
+        return replace(rows(name, value), coded=Coded(param, asked, dated))
+
+    return read
 
 
-def _patient(name: str, value: str) -> Condition:
-    numbers = []
-    for text in _alternatives(name, value):
-        kind, slash, logical_id = text.rpartition("/")
-        if slash and kind.rpartition("/")[2] != "Patient":
-            raise SearchRefused(name)
-        number = number_of(logical_id)
-        numbers.append(-1 if number is None else number)
-    marks = ",".join("?" * len(numbers))
-    return Condition(f"r.patient_id IN ({marks})", tuple(numbers), True, f"SELECT p.id FROM patient p WHERE p.id IN ({marks})")  # noqa: S608
+def _reference(param: str, parameter: Parameter) -> Reader:
+    """What refers to `Type/id`: by the numbers under which that is known, within one person."""
+
+    def read(name: str, value: str) -> Condition:
+        numbers, uris = [], []
+        for text in map(unescaped, alternatives(name, value)):
+            found = _REFERENCE.fullmatch(text)
+            number = number_of(found[2] or found[3]) if found else None
+            if found and number is not None:
+                numbers.append((found[1] or "", number))
+            elif parameter.kind == "link":
+                uris.append(text)
+        refers = Refers(param if parameter.kind == "reference" else "", tuple(numbers), tuple(uris), parameter.paths)
+        return Condition("1 = 0", (), narrow=parameter.kind == "reference", refers=refers, name=name)
+
+    return read
 
 
-def _owner_with(name: str, value: str) -> Condition:
-    found = _PATIENT_IDENTIFIER(name, value)
-    within = found.sql.replace("r.patient_id IN (", "x.id IN (")
-    return Condition(found.sql, found.values, True, f"SELECT x.id FROM patient x WHERE {within}")  # noqa: S608
+def _exact_name(part: str) -> Reader | None:
+    """A Patient's name letter by letter."""
+    if part not in ("family", "given"):
+        return None
+
+    def read(name: str, value: str) -> Condition:
+        texts = [unescaped(text) for text in alternatives(name, value)]
+        found = _READERS["Patient"][part](name, value)
+        return replace(found, keep=body_filters.has_text((f"name.{part}",), texts, exact=True))
+
+    return read
 
 
-def _status(name: str, value: str) -> Condition:
-    found = [text.rpartition("|")[2] for text in _alternatives(name, value)]
-    return Condition(f"r.status IN ({','.join('?' * len(found))})", tuple(found))
+def _readers(kind: str) -> dict[str, Reader]:
+    whose: dict[str, Reader] = {}
+    for name in patient_names(kind):
+        whose |= {name: of_patient, f"{name}.identifier": owner_with}
+    return {**whose, **{name: _reader(kind, parameter) for name, parameter in PARAMETERS[kind].items()}}
 
 
-def _gender(name: str, value: str) -> Condition:
-    sexes = [sex for text in _alternatives(name, value) for sex in _SEXES.get(text, ())]
-    if not sexes:
-        raise SearchRefused(name)
-    marks = ",".join("?" * len(sexes))
-    return Condition(f"EXISTS (SELECT 1 FROM patient p WHERE p.id = r.id AND p.sex IN ({marks}))", tuple(sexes))  # noqa: S608
-
-
-def _birthdate(text: str) -> str:
-    text = text.removeprefix("eq")
-    return text if re.fullmatch(r"\d{4}(-\d\d(-\d\d)?)?", text, re.ASCII) else ""
-
-
-_BEGINS = {
-    "eq": "{c} >= ? AND {c} < ?",
-    "ne": "({c} < ? OR {c} >= ?)",
-    "ge": "{c} >= ?",
-    "gt": "{c} >= ?",
-    "sa": "{c} >= ?",
-    "le": "{c} < ?",
-    "lt": "{c} < ?",
-    "eb": "{c} < ?",
-}
-_WHICH_END = {"ge": (0,), "gt": (1,), "sa": (1,), "le": (1,), "lt": (0,), "eb": (0,), "eq": (0, 1), "ne": (0, 1)}
-
-
-def _date(column: str, read: Callable[[str], tuple[Any, Any] | None]) -> Reader:
-    def one(name: str, text: str) -> Condition:
-        found = _PREFIXED.fullmatch(_plain(text).replace(" ", "+"))  # a + of an offset that came undecoded
-        ends = read(found[2]) if found is not None else None
-        if found is None or ends is None:
-            raise SearchRefused(name)
-        prefix = found[1] or "eq"
-        sql = _BEGINS[prefix].format(c=column)
-        return Condition(
-            f"({sql} AND {column} <> '')" if column == "r.sort_date" else f"({sql})",
-            tuple(ends[end] for end in _WHICH_END[prefix]),
-        )
-
-    return lambda name, value: _either(one(name, text) for text in _alternatives(name, value))
-
-
-_PATIENT_IDENTIFIER = _token("Patient.identifier", "r.patient_id")
-_OF_A_PATIENT: dict[str, Reader] = {
-    "patient": _patient,
-    "subject": _patient,
-    "patient.identifier": _owner_with,
-    "subject.identifier": _owner_with,
-    "status": _status,
-    "date": _date("r.sort_date", span),  # a period counts by its start
-}
-_DATES = {  # the one date of a resource has a name of its own in some types
-    "ServiceRequest": "authored",
-    "Task": "authored-on",
-    "Specimen": "collected",
-}
-
-
-def _clinical(kind: str, *more: tuple[str, Reader]) -> dict[str, Reader]:
-    """The parameters of an order, a result, a specimen, a task, an appointment or a consent."""
-    readers = {name: reader for name, reader in _OF_A_PATIENT.items() if name != "date" or kind not in _DATES}
-    if kind in _DATES:
-        readers[_DATES[kind]] = _OF_A_PATIENT["date"]
-    readers["identifier"] = _token(f"{kind}.identifier")
-    readers |= {name: _coded(f"{kind}.{name}") for name in coded_parameters(kind)}
-    readers |= {name: _reference(f"{kind}.{name}") for name in reference_parameters(kind)}
-    return readers | dict(more)
-
-
-_EVERY: dict[str, Reader] = {"_id": _id, "_lastUpdated": _date("r.updated_at", micros_span)}
+_EVERY: dict[str, Reader] = {"_id": by_id, "_lastUpdated": by_date("r.updated_at", micros_span)}
 _READERS: dict[str, dict[str, Reader]] = {
     "Patient": {
-        "identifier": _token("Patient.identifier"),
-        "family": _exact("Patient.family", comparable),
-        "given": _exact("Patient.given", comparable),
-        "birthdate": _exact("Patient.birthdate", _birthdate),
-        "gender": _gender,
+        "identifier": token("Patient.identifier"),
+        "family": exact_text("Patient.family", comparable),
+        "given": exact_text("Patient.given", comparable),
+        "birthdate": exact_text("Patient.birthdate", birthdate),
+        "gender": by_gender,
     },
-    "Encounter": {**_OF_A_PATIENT, "identifier": _token("Encounter.identifier")},
-    "DocumentReference": {
-        **_OF_A_PATIENT,
-        "identifier": _token("DocumentReference.identifier"),
-        "type": _token("DocumentReference.type", narrow=False),
-        "category": _token("DocumentReference.category", narrow=False),
-    },
-    "ServiceRequest": _clinical("ServiceRequest", ("requisition", _token("ServiceRequest.requisition"))),
-    "Task": _clinical("Task"),
-    "DiagnosticReport": _clinical("DiagnosticReport"),
-    "Observation": _clinical("Observation"),
-    "Specimen": _clinical("Specimen"),
-    "Appointment": _clinical("Appointment"),
-    "Consent": _clinical("Consent"),
+    **{kind: _readers(kind) for kind in PARAMETERS},
 }

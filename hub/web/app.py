@@ -19,7 +19,17 @@ from hub.model import log
 from hub.model.refusals import HubError
 from hub.model.states import ForbiddenMove
 from hub.store.port import BlobDamaged, ReadTooLong, StoreUnavailable
-from hub.web import docs_page, fhir_api, health, identity_api, ledger_api, movements_api, reload_api, retention_api
+from hub.web import (
+    docs_page,
+    fhir_api,
+    fhir_operations,
+    health,
+    identity_api,
+    ledger_api,
+    movements_api,
+    reload_api,
+    retention_api,
+)
 from hub.web.access import AuditTrail, NeedsRole, nobody
 from hub.web.console import error_page, message_page, pages
 from hub.web.console.sessions import NeedsSession, Sessions
@@ -35,6 +45,7 @@ ROUTERS = (
     movements_api.router,
     retention_api.router,
     reload_api.router,
+    fhir_operations.router,  # before the paths that take any type and id
     fhir_api.router,
     docs_page.router,
     pages.router,

@@ -5,70 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-_OF_A_PATIENT = {
-    "identifier": "token",
-    "patient": "reference",
-    "subject": "reference",
-    "patient.identifier": "token",
-    "subject.identifier": "token",
-    "status": "token",
-}
+from hub.record.definitions import PARAMETERS, patient_names
+from hub.record.including import forward_includes, reverse_includes
+
+_EVERY = {"_id": "token", "_lastUpdated": "date"}
+_DEFINITIONS = "http://hl7.org/fhir/OperationDefinition/"
+
+
+def _of_patients(kind: str) -> dict[str, str]:
+    whose: dict[str, str] = {}
+    for name in patient_names(kind):
+        whose |= {name: "reference", f"{name}.identifier": "token"}
+    return {**whose, **{name: parameter.search_type for name, parameter in PARAMETERS[kind].items()}}
+
+
 SEARCH_PARAMETERS: dict[str, dict[str, str]] = {
     "Patient": {"identifier": "token", "family": "string", "given": "string", "birthdate": "date", "gender": "token"},
-    "Encounter": {**_OF_A_PATIENT, "date": "date"},
-    "DocumentReference": {**_OF_A_PATIENT, "type": "token", "category": "token", "date": "date"},
+    **{kind: _of_patients(kind) for kind in PARAMETERS},
     "Provenance": {"target": "reference"},
-    "ServiceRequest": {
-        **_OF_A_PATIENT,
-        "authored": "date",
-        "code": "token",
-        "category": "token",
-        "requisition": "token",
-        "encounter": "reference",
-        "based-on": "reference",
-        "replaces": "reference",
-        "specimen": "reference",
-    },
-    "Task": {
-        **_OF_A_PATIENT,
-        "authored-on": "date",
-        "code": "token",
-        "encounter": "reference",
-        "based-on": "reference",
-        "focus": "reference",
-    },
-    "DiagnosticReport": {
-        **_OF_A_PATIENT,
-        "date": "date",
-        "code": "token",
-        "category": "token",
-        "encounter": "reference",
-        "based-on": "reference",
-        "result": "reference",
-        "specimen": "reference",
-    },
-    "Observation": {
-        **_OF_A_PATIENT,
-        "date": "date",
-        "code": "token",
-        "category": "token",
-        "interpretation": "token",
-        "encounter": "reference",
-        "based-on": "reference",
-        "specimen": "reference",
-        "derived-from": "reference",
-    },
-    "Specimen": {**_OF_A_PATIENT, "collected": "date", "type": "token", "parent": "reference"},
-    "Appointment": {
-        **_OF_A_PATIENT,
-        "date": "date",
-        "service-type": "token",
-        "appointment-type": "token",
-        "based-on": "reference",
-    },
-    "Consent": {**_OF_A_PATIENT, "date": "date", "category": "token", "code": "token", "scope": "token"},
 }
-_EVERY = {"_id": "token", "_lastUpdated": "date"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,20 +35,45 @@ class Kept:
     documentation: str
 
 
+_WITHDRAWN = "Entered-in-error ones only when their status is asked for."
 TYPES = {
     "Patient": Kept(True, True, "Identity traits with INS and IPP. Names are compared whole, without accents or case."),
-    "Encounter": Kept(True, True, "Stays and visits, by visit number."),
-    "DocumentReference": Kept(True, True, "Documents with their versions; entered-in-error ones only when status asks for them."),
+    "Encounter": Kept(True, True, f"Stays and visits, by visit number. {_WITHDRAWN}"),
+    "DocumentReference": Kept(True, True, f"Documents with their versions. {_WITHDRAWN}"),
     "Binary": Kept(False, False, "A document’s exact bytes; the resource in JSON when application/fhir+json is asked for."),
-    "ServiceRequest": Kept(True, True, "Orders, by placer number; cancelled ones are revoked."),
-    "Task": Kept(True, True, "Requests for remote reading of images and what became of them."),
+    "ServiceRequest": Kept(True, True, f"Orders, by placer number; cancelled ones are revoked. {_WITHDRAWN}"),
+    "Task": Kept(True, True, f"Requests for remote reading of images and what became of them. {_WITHDRAWN}"),
     "DiagnosticReport": Kept(True, True, "Reports; cancelled and entered-in-error ones only when status asks for them."),
     "Observation": Kept(True, True, "Results; cancelled and entered-in-error ones only when status asks for them."),
-    "Specimen": Kept(True, True, "Specimens of orders and results."),
-    "Appointment": Kept(True, True, "Appointments; the patient is a participant."),
-    "Consent": Kept(True, True, "Consent to the DMP and legal modes of stays."),
+    "Specimen": Kept(True, True, f"Specimens of orders and results. {_WITHDRAWN}"),
+    "Appointment": Kept(True, True, f"Appointments; the patient is a participant. {_WITHDRAWN}"),
+    "Consent": Kept(True, True, f"Consent to the DMP and legal modes of stays. {_WITHDRAWN}"),
+    "Condition": Kept(True, True, "Problems and past illness; withdrawn ones only when verification-status is asked for."),
+    "AllergyIntolerance": Kept(True, True, "Allergies; withdrawn ones only when verification-status is asked for."),
+    "Immunization": Kept(True, True, f"Vaccinations. {_WITHDRAWN}"),
+    "ImmunizationRecommendation": Kept(True, True, "Vaccinations to come; withdrawn ones carry a tag and are read by id only."),
+    "MedicationRequest": Kept(True, True, f"Prescription lines. {_WITHDRAWN}"),
+    "MedicationDispense": Kept(True, True, f"Dispensations. {_WITHDRAWN}"),
+    "MedicationStatement": Kept(True, True, f"Treatments as documents tell them. {_WITHDRAWN}"),
+    "Procedure": Kept(True, True, f"Procedures. {_WITHDRAWN}"),
+    "FamilyMemberHistory": Kept(True, True, f"Family history. {_WITHDRAWN}"),
+    "DeviceRequest": Kept(True, True, f"Prescribed devices. {_WITHDRAWN}"),
+    "DeviceUseStatement": Kept(True, True, f"Devices that the patient has. {_WITHDRAWN}"),
+    "ImagingStudy": Kept(True, True, f"Imaging studies that documents tell of. {_WITHDRAWN}"),
+    "Goal": Kept(True, True, "Goals; withdrawn ones only when lifecycle-status is asked for."),
     "Provenance": Kept(True, True, "Where a version came from: message and place in it."),
 }
+_OPERATIONS = {
+    "Patient": {
+        "everything": f"{_DEFINITIONS}Patient-everything",
+        "summary": "http://hl7.org/fhir/uv/ips/OperationDefinition/summary",
+    },
+    "Observation": {"lastn": f"{_DEFINITIONS}Observation-lastn"},
+}
+_DOCUMENTATION = (
+    "Messages write the record. Prefer: handling=strict refuses unknown search parameters. Modifiers: :missing, :not on tokens,"
+    " :exact on strings. _include and _revinclude as each type says, without :iterate. _sort by one key."
+)
 
 
 def capability_statement(base: str, version: str, name: str) -> dict[str, Any]:
@@ -114,7 +94,7 @@ def capability_statement(base: str, version: str, name: str) -> dict[str, Any]:
         "rest": [
             {
                 "mode": "server",
-                "documentation": "Messages write the record. Prefer: handling=strict refuses unknown search parameters.",
+                "documentation": _DOCUMENTATION,
                 "security": {"cors": False, "description": "Bearer token with the role professional; every read is audited."},
                 "resource": [_resource(kind, kept) for kind, kept in TYPES.items()],
             }
@@ -135,4 +115,9 @@ def _resource(kind: str, kept: Kept) -> dict[str, Any]:
     if kept.searched:
         known = SEARCH_PARAMETERS[kind] | ({} if kind == "Provenance" else _EVERY)
         resource["searchParam"] = [{"name": name, "type": type_} for name, type_ in known.items()]
+        for element, names in (("searchInclude", forward_includes(kind)), ("searchRevInclude", reverse_includes(kind))):
+            if names:
+                resource[element] = names
+    if kind in _OPERATIONS:
+        resource["operation"] = [{"name": name, "definition": url} for name, url in _OPERATIONS[kind].items()]
     return resource

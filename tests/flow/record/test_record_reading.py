@@ -248,7 +248,7 @@ def test_unknown_parameters_are_reported_and_restrict_nothing(desk: Desk) -> Non
         ("Encounter", "status", "a\0"),
         ("Patient", "_id", ",".join(["x"] * 51)),
         ("Provenance", "status", "x"),
-        ("Condition", "code", "x"),
+        ("Medication", "code", "x"),
     ],
 )
 def test_wrong_values_are_refused_by_name(desk: Desk, kind: str, name: str, value: str) -> None:

@@ -139,7 +139,7 @@ def test_a_parameter_that_is_unknown_is_refused_when_strict_and_left_out_of_the_
     [
         ("/fhir/Patient/nothing", 404),
         ("/fhir/Patient/01a20c9f-b1fd-7000-8000-000000000000", 404),
-        ("/fhir/Condition", 404),
+        ("/fhir/Medication", 404),
         ("/fhir/Condition/1", 404),
         ("/fhir/Observation/1", 404),
         ("/fhir/Observation?date=soon", 400),
