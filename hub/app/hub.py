@@ -293,6 +293,10 @@ class Hub:
         return self._ready["listeners"]
 
     @property
+    def makes_deliveries(self) -> bool:
+        return "worker" in self._parts
+
+    @property
     def takes_messages(self) -> bool:
         return "edge" in self._parts
 

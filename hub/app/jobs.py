@@ -8,7 +8,8 @@ from typing import Protocol
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
-from hub.app import polling
+from hub.app import feeds, polling
+from hub.app.config import Installation
 from hub.ledger import forgetting, leases
 from hub.model import log
 from hub.model.ports import Source
@@ -30,6 +31,10 @@ class Swept(Protocol):
     def dedupe_window_us(self) -> int: ...
     @property
     def sources(self) -> Sequence[Source]: ...
+    @property
+    def installation(self) -> Installation: ...
+    @property
+    def makes_deliveries(self) -> bool: ...
     async def sweep(self) -> None: ...
     async def prune(self) -> None: ...
     async def count_pruned(self) -> None: ...
@@ -50,6 +55,7 @@ def start_jobs(hub: Swept, sweep_s: float = 5.0, forget_s: float = FORGET_EVERY_
 
     async def watch_sources() -> None:
         polling.watch(scheduler, hub)
+        feeds.watch(scheduler, hub)
 
     every(sweep_s, "sweep", hub.sweep)
     every(sweep_s, "watch-sources", watch_sources)
@@ -57,6 +63,7 @@ def start_jobs(hub: Swept, sweep_s: float = 5.0, forget_s: float = FORGET_EVERY_
     every(PRUNE_EVERY_S, "prune", hub.prune)
     every(PRUNE_EVERY_S, "count-pruned", hub.count_pruned)
     polling.watch(scheduler, hub)
+    feeds.watch(scheduler, hub)
     scheduler.start()
     return scheduler
 

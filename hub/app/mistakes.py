@@ -18,7 +18,7 @@ Mistake = tuple[str, str]
 
 _FILES = (
     *("tls_cert_file", "tls_key_file", "tls_client_ca_file", "tls_ca_file"),
-    *("password_file", "creds_file", "key_file", "host_keys_file"),
+    *("password_file", "creds_file", "key_file", "host_keys_file", "token_file"),
 )
 _SECRETS = ("password", "passphrase", "key", "token", "secret")
 
@@ -79,6 +79,8 @@ def name_mistakes(configuration: Configuration) -> list[Mistake]:
     """Names used twice or leading nowhere, addresses and folders of two sources."""
     mistakes: list[Mistake] = []
     seen: set[str] = set()
+    feeds = [one.name for one in configuration.feed]
+    mistakes += [(f"feed[{name}].name", "is used twice") for name in sorted({one for one in feeds if feeds.count(one) > 1})]
     for kind, sections in (("source", configuration.source), ("destination", configuration.destination)):
         for section in sections:
             if section.name in seen:
@@ -120,6 +122,7 @@ def path_mistakes(configuration: Configuration, base: Path) -> list[Mistake]:
     named += [(f"source[{s.name}]", s) for s in configuration.source]
     named += [(f"destination[{d.name}]", d) for d in configuration.destination]
     named += [("dmp", configuration.dmp)] if configuration.dmp is not None else []
+    named += [(f"feed[{one.name}]", one) for one in configuration.feed]
     for where, section in named:
         for key in _FILES:
             path = getattr(section, key, None)

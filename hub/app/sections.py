@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 
 from hub.app.config_cda import CdaSection
 from hub.app.config_dmp import DmpSection
+from hub.app.config_feed import FeedSection
 from hub.app.config_retention import RetentionSection
 from hub.app.strict import Strict, TlsListener, address
 from hub.app.ways import DestinationSection, SourceSection
@@ -134,4 +135,5 @@ class Configuration(Strict):
     mappings: MappingsSection = MappingsSection()
     retention: RetentionSection = RetentionSection.model_construct()
     dmp: DmpSection | None = None
+    feed: list[FeedSection] = Field([])
     cda: CdaSection = CdaSection.model_construct()
