@@ -26,7 +26,7 @@ Json = dict[str, Any]
 _GS1 = re.compile(r"[({](\d{2})[)}]([^({]{1,90})", re.ASCII)
 _SITE = "39111-0"
 _BRAND, _MODEL = "C101668", "C43383"  # NCI Thesaurus: the property that a translation's words give
-_STATUS = {"aborted": "stopped", "suspended": "on-hold", "held": "on-hold", "cancelled": "entered-in-error"}
+_STATUS = {"aborted": "stopped", "suspended": "on-hold", "held": "on-hold", "cancelled": "stopped"}
 _REQUESTED = {"aborted": "revoked", "suspended": "on-hold", "held": "on-hold", "cancelled": "revoked"}
 _INTENT = {"PRP": "proposal", "PRMS": "plan"}
 

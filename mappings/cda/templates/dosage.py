@@ -18,6 +18,8 @@ from mappings.cda.xml import Element, attribute, every, one
 
 Json = dict[str, Any]
 
+_OF_THE_LINE = ("route", "site", "maxDosePerPeriod", "asNeededCodeableConcept", "extension")
+
 
 def whole_time(entry: Element) -> Element | None:
     """The `effectiveTime` that says from when until when, or at which moment, all of it was: the first that says either."""
@@ -30,13 +32,13 @@ def whole_time(entry: Element) -> Element | None:
 def dosages(entry: Element, scope: Scope, *, without: Element | None = None) -> list[Json]:
     """The Dosage of an administration, or one for each administration subordinate to it, by `sequenceNumber`.
 
-    A subordinate one keeps what only its parent says (route, site, limit). `without` is an effectiveTime told elsewhere.
+    A subordinate one keeps what its parent alone says (route, site, limit, condition). `without`: an effectiveTime told elsewhere.
     """
     own = dosage(entry, scope, without=without)
     parts = _subordinate(entry)
     if not parts:
         return [own] if own else []
-    inherited = {name: own[name] for name in ("route", "site", "maxDosePerPeriod") if name in own}
+    inherited = {name: own[name] for name in _OF_THE_LINE if name in own}
     found = []
     if "doseAndRate" in own or "period" in own.get("timing", {}).get("repeat", {}):
         found.append(own)

@@ -151,6 +151,9 @@ def recommendation(entry: Element, scope: Scope) -> Json | None:
     vaccine, details = _vaccine(entry, scope)
     if vaccine is None:
         return None
+    if not (at := acts.written_at(entry, scope)):
+        scope.left(entry, "a recommendation of no date; stays in the document")
+        return None
     under = qualifiers(entry, scope)
     advice: Json = {"vaccineCode": [vaccine], "forecastStatus": {"coding": [{"system": _STATUS, "code": "due"}]}}
     dates = _due(entry, scope)
@@ -166,7 +169,7 @@ def recommendation(entry: Element, scope: Scope) -> Json | None:
     route, dose = values.concept(one(entry, "routeCode"), scope), amount_of(one(entry, "doseQuantity"), scope)
     extend(advice, *([{"url": "urn:vaguemestre:route", "valueCodeableConcept": route}] if route is not None else ()))
     extend(advice, *([{"url": "urn:vaguemestre:dose", "valueQuantity": dose}] if dose is not None else ()))
-    body: Json = {"date": acts.written_at(entry, scope), "recommendation": [advice]}
+    body: Json = {"date": at, "recommendation": [advice]}
     extend(body, *under.marks, *fold_observations(under.observations, scope))
     contain(body, details)
     scope.claim(entry)
@@ -181,7 +184,7 @@ def _due(entry: Element, scope: Scope) -> list[Json]:
     if moment := values.moment(element, scope):
         return [_criterion("30980-7", "Date vaccine due", moment)]
     period = values.period(element, scope)
-    return [_criterion(*_DUE[end], said_) for end, said_ in period.items()]
+    return [_criterion(*_DUE[end], at) for end, at in period.items()]
 
 
 def _criterion(code: str, display: str, value: str) -> Json:

@@ -16,6 +16,7 @@ from mappings.cda.templates import acts
 from mappings.cda.templates.dosage import dosages, whole_time
 from mappings.cda.templates.product import contain, extend, product
 from mappings.cda.templates.qualifiers import Qualifiers, fold_observations, is_void, qualifiers, said
+from mappings.cda.templates.timing import span
 from mappings.cda.walk import translate_each
 from mappings.cda.xml import Element, attribute, has_template, one, text
 
@@ -92,7 +93,7 @@ def _without_product(entry: Element, whole: Element | None, scope: Scope) -> Jso
 def _time(whole: Element | None, scope: Scope) -> Json:
     if moment := values.moment(whole, scope):
         return {"effectiveDateTime": moment}
-    period = values.period(whole, scope)
+    period = span(whole, scope)
     return {"effectivePeriod": period} if period else {}
 
 
@@ -121,8 +122,9 @@ def _stopped(under: Qualifiers, scope: Scope, body: Json) -> None:
         if attribute(part, "code", "code") != _STOP_OF_TREATMENT:
             continue
         reason = values.concept(one(part, "code"), scope) or {}
-        if words := text(one(part, "value")) or said(values.text_of(part, scope)):
-            reason["text"] = words
+        words = (text(one(part, "value")), said(values.text_of(part, scope)))
+        if any(words):
+            reason["text"] = ": ".join(dict.fromkeys(word for word in words if word))
         body["status"] = "stopped"
         body.setdefault("statusReason", []).append(reason)
         under.observations.remove(part)

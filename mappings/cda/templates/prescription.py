@@ -16,6 +16,7 @@ from mappings.cda.templates.dosage import dosages, whole_time
 from mappings.cda.templates.measures import amount_of, duration
 from mappings.cda.templates.product import contain, extend, product
 from mappings.cda.templates.qualifiers import fold_observations, is_void, qualifiers, said
+from mappings.cda.templates.timing import span
 from mappings.cda.walk import translate_each
 from mappings.cda.xml import Element, attribute, has_template, one, text
 
@@ -48,7 +49,7 @@ def prescription(entry: Element, scope: Scope) -> Json | None:
     if attribute(entry, "negationInd").lower() == "true":
         body["doNotPerform"] = True
     _ordered(entry, scope, body)
-    if treated := values.period(whole_time(entry), scope):
+    if treated := span(whole_time(entry), scope):
         extend(body, {"url": "urn:vaguemestre:treatment-period", "valuePeriod": treated})
     taken = _taken(entry, scope, under.instructions)
     if taken:

@@ -16,6 +16,7 @@ from mappings.cda.xml import Element, attribute, every, one, text
 Json = dict[str, Any]
 
 MATERIAL = "manufacturedProduct/manufacturedMaterial"
+_ANSWERS = frozenset({"oui", "non", "fait", "x"})  # what a cell of a certificate says where the anchor of a vaccine stands
 DETAILS = "urn:vaguemestre:medication-details"
 
 
@@ -35,7 +36,10 @@ def product(holder: Element | None, scope: Scope) -> tuple[Json | None, Json | N
     ):
         codings += [made for element in every(material, path) if (made := values.coding(element)) is not None]
     codings = [one_ for at, one_ in enumerate(codings) if _key(one_) not in {_key(before) for before in codings[:at]}]
-    said = concept.get("text") or text(one(material, "name")) or (codings[0].get("display") if codings else "")
+    named = text(one(material, "name")) or (codings[0].get("display", "") if codings else "")
+    said = concept.get("text") or named
+    if named and said.lower() in _ANSWERS:
+        said = named
     found: Json = {"coding": codings} if codings else {}
     if said:
         found["text"] = said

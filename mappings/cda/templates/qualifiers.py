@@ -135,11 +135,11 @@ def qualifier(url: str, code: Element, value: Element, scope: Scope) -> Json | N
 
 
 def fold_observations(observations: list[Element], scope: Scope) -> list[Json]:
-    """Simple observations under an entry as `urn:vaguemestre:qualifier` extensions; what cannot be one is left unread."""
+    """Simple observations under an entry as `urn:vaguemestre:observation` extensions; what cannot be one is left unread."""
     made = []
     for observation in observations:
         code, value = one(observation, "code"), one(observation, "value")
-        if code is not None and value is not None and (found := qualifier("urn:vaguemestre:qualifier", code, value, scope)):
+        if code is not None and value is not None and (found := qualifier("urn:vaguemestre:observation", code, value, scope)):
             made.append(found)
             scope.claim(observation)
     return made

@@ -55,22 +55,27 @@ def _read(element: Element, scope: Scope, made: Json) -> None:
         made.setdefault("event", []).append(said)
 
 
-def _bounds(element: Element, scope: Scope, made: Json) -> None:
-    bounds = values.period(element, scope)
-    width = duration(one(element, "width"), scope)
-    repeat = made.setdefault("repeat", {})
-    if width is not None and "end" not in bounds:
-        if "start" not in bounds:
-            repeat.pop("boundsPeriod", None)
-            repeat["boundsDuration"] = width
-            return
-        if ended := end_after(bounds["start"], width):
-            bounds["end"] = ended
+def span(element: Element | None, scope: Scope) -> Json:
+    """An IVL_TS as a Period, its end counted from `low` and `width` when it has no `high`; {} when it has neither end."""
+    found = values.period(element, scope)
+    width = duration(one(element, "width"), scope) if "start" in found and "end" not in found else None
+    if width is not None:
+        if ended := end_after(found["start"], width):
+            found["end"] = ended
         else:
-            bounds["extension"] = [{"url": "urn:vaguemestre:width", "valueDuration": width}]
-    if bounds:
-        repeat.pop("boundsDuration", None)
-        repeat["boundsPeriod"] = bounds
+            found["extension"] = [{"url": "urn:vaguemestre:width", "valueDuration": width}]
+    return found
+
+
+def _bounds(element: Element, scope: Scope, made: Json) -> None:
+    bounds = span(element, scope)
+    width = None if bounds else duration(one(element, "width"), scope)
+    if not bounds and width is None:
+        return
+    repeat = made.setdefault("repeat", {})
+    repeat.pop("boundsPeriod", None)
+    repeat.pop("boundsDuration", None)
+    repeat |= {"boundsPeriod": bounds} if bounds else {"boundsDuration": width}
 
 
 def end_after(start: str, width: Json) -> str:
