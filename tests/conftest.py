@@ -14,6 +14,7 @@ if str(_ROOT) not in sys.path:
     sys.path.insert(0, str(_ROOT))  # bench is not installed
 
 from bench.services import NatsServer, PostgresServer  # noqa: E402
+from tests.databases import Databases, MigratedFile  # noqa: E402
 
 
 def _needed(name: str, found: bool) -> None:
@@ -49,6 +50,20 @@ def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
     yield url
     postgres_server.start()
     postgres_server.drop_database(url)
+
+
+@pytest.fixture(scope="session")
+def databases(postgres_server: PostgresServer) -> Iterator[Databases]:
+    """Databases with the schema and without rows."""
+    made = Databases(postgres_server)
+    yield made
+    made.drop()
+
+
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> MigratedFile:
+    """A SQLite file with the schema, to be copied."""
+    return MigratedFile(tmp_path_factory.mktemp("migrated") / "vaguemestre.db")
 
 
 @pytest.fixture(scope="session")

@@ -204,7 +204,8 @@ def _import_all() -> None:
         if not one.name.startswith(NOT_BEFORE)
     ]
     for name in [*names, *LATE]:
-        importlib.import_module(name)
+        with contextlib.suppress(Exception):  # told by the command that needs it
+            importlib.import_module(name)
 
 
 def _child(line: socket.socket) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from bench.sink import Sink
 from bench.synthetic import Traffic
 from bench.traffic import compare
 
-EVERY_S = full(5.0, 0.5)
+EVERY_S = full(5.0, 0.3)
 RETRY = "in_flight = {n}\n[destination.retry]\nbase_s = 0.2\nprobe_s = 0.2"
 BAD = (
     "[hub\n",
@@ -92,7 +92,7 @@ def test_f13_reload_under_load(place, engine):
         reloads.write()
         await place.start(ready=True)
         reloads.token = token_of(place)
-        rate, seconds = full(500, 300), full(120, 6)
+        rate, seconds = full(500, 300), full(120, 4)
         journal = Sent()
         load = Load("127.0.0.1", place.port, Traffic(run="R", patients=100), 8, rate * seconds // 8, 8, rate, resend=True)
         sending = asyncio.create_task(send(load, journal))

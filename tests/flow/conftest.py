@@ -12,7 +12,6 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from adapters.mllp.frames import frame
@@ -21,8 +20,8 @@ from hub.app.hub import Hub
 from hub.ledger import queries
 from hub.ledger.queries import MessageFilter
 from hub.store.place import Place, place_of
-from hub.store.schema import metadata
 from hub.store.upgrade import upgrade
+from tests.databases import emptied
 
 ADT = (
     "MSH|^~\\&|GAM|CHU-TEST|HUB|HUB|20261124080000||ADT^{event}^ADT_A01|{control}|T|2.5^FRA^2.11|||||FRA|UNICODE UTF-8\r"
@@ -195,24 +194,24 @@ def store_of(request):
     if request.param == "sqlite":
         yield lambda _folder: {}
         return
-    server = request.getfixturevalue("postgres_server")
+    databases = request.getfixturevalue("databases")
     nats = request.getfixturevalue("nats_server") if request.param == "cluster" else None
     made = {}
 
     def sections(folder):
         if folder not in made:
-            made[folder] = {"store": {"url": server.create_database()}}
+            made[folder] = {"store": {"url": databases.take()}}
             if nats is not None:
                 made[folder] |= {"bell": {"url": nats.url}, "cluster": {"name": secrets.token_hex(4)}}
         return made[folder]
 
     yield sections
     for one in made.values():
-        server.drop_database(one["store"]["url"])
+        databases.give_back(one["store"]["url"])
 
 
 @pytest.fixture
-def running(tmp_path, store_of):
+def running(tmp_path, store_of, migrated_file):
     """`async with running(toml) as hub:` - the text may lack [hub] data_dir and [web]; may be called again on the same folder."""
 
     @asynccontextmanager
@@ -224,7 +223,10 @@ def running(tmp_path, store_of):
             document[section] = {**lines, **document.get(section, {})}
         document.setdefault("hub", {}).setdefault("data_dir", "data")
         document.setdefault("web", {}).setdefault("listen", "127.0.0.1:0")
-        hub = Hub(build(document, home / "vaguemestre.toml"), role=role)
+        installation = build(document, home / "vaguemestre.toml")
+        if installation.place.path is not None and not installation.place.path.exists():
+            migrated_file.copy(installation.place.path)
+        hub = Hub(installation, role=role)
         await hub.start()
         try:
             yield Running(hub)
@@ -234,21 +236,30 @@ def running(tmp_path, store_of):
     return start
 
 
-@pytest.fixture(scope="module")
-def database(postgres_server, tmp_path_factory) -> Iterator[Place]:
+@pytest.fixture(scope="session")
+def database(postgres_server) -> Iterator[Place]:
+    """A PostgreSQL database with the schema, which sorts text as French does; whatever the last test left is in it."""
     url = postgres_server.create_database(language="fr-FR")
-    place = place_of(url, base=tmp_path_factory.mktemp("none"), default=tmp_path_factory.mktemp("none"))
+    place = place_of(url, base=Path(), default=Path())
     upgrade(place)
     yield place
+    postgres_server.start()
     postgres_server.drop_database(url)
 
 
 @pytest.fixture
 def place(database) -> Place:
-    with psycopg.connect(database.conninfo, autocommit=True) as connection:
-        for table in metadata.tables:
-            connection.execute(f"DELETE FROM {table}")
+    """An empty PostgreSQL database with the schema."""
+    emptied(database.conninfo)
     return database
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def each_place(request, tmp_path, migrated_file) -> Place:
+    """An empty database with the schema, on each engine."""
+    if request.param == "postgres":
+        return request.getfixturevalue("place")
+    return place_of("", base=tmp_path, default=migrated_file.copy(tmp_path / "hub.db"))
 
 
 @pytest.fixture

@@ -136,7 +136,12 @@ def test_what_is_too_old_is_given_up(running, receiver_class, make_adt):
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("odd", ["silent", "wrong msa", "garbage", "half a frame", "two answers"])
+@pytest.mark.parametrize(
+    ("odd", "store_of"),
+    [("silent", "sqlite"), ("silent", "postgres"), ("silent", "cluster")]
+    + [(odd, "sqlite") for odd in ("wrong msa", "garbage", "half a frame", "two answers")],
+    indirect=["store_of"],
+)
 def test_no_good_answer_means_unsure_then_the_same_id_again(running, receiver_class, make_adt, odd):
     async def main():
         seen = itertools.count()

@@ -16,7 +16,10 @@ def entry(name: str, size: int = 1, changed: int = 1, **more: bool) -> Entry:
     return Entry(name, size, changed, **{"is_file": True, **more})
 
 
-@given(st.lists(st.builds(entry, NAMES, st.integers(0, 2), is_file=st.booleans(), is_folder=st.booleans()), max_size=40))
+ENTRIES = st.builds(entry, NAMES, st.integers(0, 2), is_file=st.booleans(), is_folder=st.booleans())
+
+
+@given(st.lists(ENTRIES, max_size=40, unique_by=lambda one: one.name))
 @settings(deadline=None)
 def test_the_first_names_are_chosen_in_their_order_and_nothing_odd(entries):
     before, files_seen.AT_ONCE = files_seen.AT_ONCE, 5

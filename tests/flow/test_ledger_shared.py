@@ -438,7 +438,7 @@ def test_whatever_workers_and_operators_do_at_once_the_ledger_is_whole(stores):
 
     async def run():
         async with stores(3) as made:
-            until = time.monotonic() + 8
+            until = time.monotonic() + 5
             await asyncio.gather(
                 *(actor(store, f"{n}.{k}", 10 * n + k, until, []) for n, store in enumerate(made) for k in range(3))
             )

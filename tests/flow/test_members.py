@@ -3,44 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from contextlib import asynccontextmanager
 
-import psycopg
 import pytest
 
 from hub.ledger import leases, members
 from hub.ledger.members import EDGES, ClusterFull, Joining
 from hub.store.blobs import BlobFolder
-from hub.store.place import Place, open_store, place_of
-from hub.store.schema import metadata
-from hub.store.upgrade import upgrade
+from hub.store.place import open_store
 
 
-@pytest.fixture(scope="module")
-def database(postgres_server, tmp_path_factory) -> Iterator[Place]:
-    url = postgres_server.create_database(language="fr-FR")
-    place = place_of(url, base=tmp_path_factory.mktemp("none"), default=tmp_path_factory.mktemp("none"))
-    upgrade(place)
-    yield place
-    postgres_server.drop_database(url)
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def opened(request, tmp_path):
+@pytest.fixture
+def opened(each_place, tmp_path):
     """`async with opened() as store`: an empty database."""
-    if request.param == "postgres":
-        place = request.getfixturevalue("database")
-        with psycopg.connect(place.conninfo, autocommit=True) as connection:
-            for table in metadata.tables:
-                connection.execute(f"DELETE FROM {table}")
-    else:
-        place = place_of("", base=tmp_path, default=tmp_path / "hub.db")
-        upgrade(place)
 
     @asynccontextmanager
     async def start():
-        store = open_store(place, BlobFolder(tmp_path / "blobs"))
+        store = open_store(each_place, BlobFolder(tmp_path / "blobs"))
         store.start()
         try:
             yield store

@@ -23,6 +23,7 @@ name = "out"
 kind = "mllp"
 connect = "127.0.0.1:{port}"
 """
+pytestmark = pytest.mark.parametrize("store_of", ["sqlite", "postgres"], indirect=True)
 ODD = [b"\0", b"\xff", b"\xed\xa0\x80", b"\\X00\\", b"\\XEDA080\\", b"\x1a", "\ufffe".encode(), b"{}", b"'\"\\", b"%s"]
 PLACES = [
     b"|GAM|",

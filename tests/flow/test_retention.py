@@ -9,13 +9,12 @@ import os
 import signal
 import time
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import count, product
 from pathlib import Path
 
-import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,8 +37,6 @@ from hub.store.blob_names import BlobGoing
 from hub.store.blobs import BlobFolder
 from hub.store.copy import open_side
 from hub.store.place import Place, open_store, place_of
-from hub.store.schema import metadata
-from hub.store.upgrade import upgrade
 
 FORK = multiprocessing.get_context("fork")
 DAYS_90 = 90 * DAY_US
@@ -47,18 +44,9 @@ EVERYTHING = Policy(ages=dict.fromkeys(ENDED, DAYS_90))
 LARGE = INLINE_BYTES + 1
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def where(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    """An empty database with the schema."""
-    if request.param == "sqlite":
-        place = place_of("", base=tmp_path, default=tmp_path / "hub.db")
-        upgrade(place)
-    else:
-        place = request.getfixturevalue("database")
-        with psycopg.connect(place.conninfo, autocommit=True) as connection:
-            for table in metadata.tables:
-                connection.execute(f"DELETE FROM {table}")
-    yield place
+@pytest.fixture
+def where(each_place: Place) -> Place:
+    return each_place
 
 
 @pytest.fixture
@@ -636,10 +624,9 @@ def test_a_round_that_is_killed_is_gone_on_with(where, blobs, point):
 # ---- size and counts ----
 
 
-def test_the_database_stops_growing(tmp_path, blobs):
+def test_the_database_stops_growing(tmp_path, blobs, migrated_file):
     """Arrivals and rounds in turn: what is freed is used again, so the file has an end."""
-    where = place_of("", base=tmp_path, default=tmp_path / "hub.db")
-    upgrade(where)
+    where = place_of("", base=tmp_path, default=migrated_file.copy(tmp_path / "hub.db"))
 
     async def main():
         sizes = []

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from itertools import count
 
-import psycopg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -34,38 +33,6 @@ class Oops(HubError):
     """A function's own error."""
 
     code = "Oops"
-
-
-def emptied(place: Place) -> Place:
-    with psycopg.connect(place.conninfo, autocommit=True) as connection:
-        for table in metadata.tables:
-            connection.execute(f"DELETE FROM {table}")
-    return place
-
-
-@pytest.fixture(scope="module")
-def database(postgres_server, tmp_path_factory) -> Iterator[Place]:
-    url = postgres_server.create_database(language="fr-FR")
-    place = place_of(url, base=tmp_path_factory.mktemp("none"), default=tmp_path_factory.mktemp("none"))
-    upgrade(place)
-    yield place
-    postgres_server.drop_database(url)
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def place(request, tmp_path) -> Place:
-    """An empty database with the schema."""
-    if request.param == "postgres":
-        return emptied(request.getfixturevalue("database"))
-    found = place_of("", base=tmp_path, default=tmp_path / "hub.db")
-    upgrade(found)
-    return found
-
-
-@pytest.fixture
-def shared(database) -> Place:
-    """An empty PostgreSQL database with the schema."""
-    return emptied(database)
 
 
 @pytest.fixture
@@ -96,19 +63,19 @@ async def jobs(store) -> list[str]:
 # ---- functions and transactions ----
 
 
-def test_what_was_written_is_read_and_lasts(place, opened):
+def test_what_was_written_is_read_and_lasts(each_place, opened):
     async def run():
-        async with opened(place) as store:
+        async with opened(each_place) as store:
             assert await store.write(lambda tx: put(tx, "one")) == "one"
             assert await jobs(store) == ["one"]
             assert store.health() == ""
-        async with opened(place) as store:
+        async with opened(each_place) as store:
             assert await jobs(store) == ["one"]
 
     asyncio.run(run())
 
 
-def test_a_function_that_raises_is_undone_alone(place, opened):
+def test_a_function_that_raises_is_undone_alone(each_place, opened):
     def job(n: int):
         def run(tx):
             put(tx, f"{n:03d}")
@@ -120,7 +87,7 @@ def test_a_function_that_raises_is_undone_alone(place, opened):
         return run
 
     async def run():
-        async with opened(place) as store:
+        async with opened(each_place) as store:
             found = await asyncio.gather(*(store.write(job(n)) for n in range(40)), return_exceptions=True)
             assert [str(one.sentence) if isinstance(one, Oops) else one for one in found] == [
                 str(n) if n % 3 == 0 else n for n in range(40)
@@ -132,7 +99,7 @@ def test_a_function_that_raises_is_undone_alone(place, opened):
 
 
 @pytest.mark.parametrize("urgent", [False, True])
-def test_results_of_a_bulk_come_in_order_and_who_raises_is_undone_alone(place, opened, urgent):
+def test_results_of_a_bulk_come_in_order_and_who_raises_is_undone_alone(each_place, opened, urgent):
     batches: list[list[int]] = []
 
     def job(tx, items):
@@ -144,7 +111,7 @@ def test_results_of_a_bulk_come_in_order_and_who_raises_is_undone_alone(place, o
         return [f"done {item}" for item in items]
 
     async def run():
-        async with opened(place) as store:
+        async with opened(each_place) as store:
             bulk = store.bulk(job, urgent=urgent, at_most=32)
             found = await asyncio.gather(*(bulk(n) for n in range(300)), return_exceptions=True)
             assert [one.sentence if isinstance(one, Oops) else one for one in found] == [
@@ -157,7 +124,7 @@ def test_results_of_a_bulk_come_in_order_and_who_raises_is_undone_alone(place, o
     asyncio.run(run())
 
 
-def test_items_of_a_bulk_are_worked_in_the_order_they_were_given(place, opened):
+def test_items_of_a_bulk_are_worked_in_the_order_they_were_given(each_place, opened):
     seen: list[int] = []
 
     def job(tx, items):
@@ -167,7 +134,7 @@ def test_items_of_a_bulk_are_worked_in_the_order_they_were_given(place, opened):
         return items
 
     async def run():
-        async with opened(place) as store:
+        async with opened(each_place) as store:
             bulk, told = store.bulk(job, at_most=16), list[int]()
             for n in range(500):
                 bulk.submit(n, told.append)
@@ -180,9 +147,9 @@ def test_items_of_a_bulk_are_worked_in_the_order_they_were_given(place, opened):
     asyncio.run(run())
 
 
-def test_a_caller_that_went_away_harms_nobody(place, opened):
+def test_a_caller_that_went_away_harms_nobody(each_place, opened):
     async def run():
-        async with opened(place) as store:
+        async with opened(each_place) as store:
             bulk = store.bulk(lambda tx, items: [put(tx, item) for item in items])
             gone = asyncio.ensure_future(bulk("gone"))
             other = asyncio.ensure_future(bulk("other"))
@@ -194,23 +161,23 @@ def test_a_caller_that_went_away_harms_nobody(place, opened):
     asyncio.run(run())
 
 
-def test_what_is_queued_at_the_close_is_done(place, opened):
+def test_what_is_queued_at_the_close_is_done(each_place, opened):
     async def run():
-        async with opened(place) as store:
+        async with opened(each_place) as store:
             bulk, told = store.bulk(lambda tx, items: [put(tx, item) for item in items], at_most=8), []
             for n in range(100):
                 bulk.submit(f"{n:03d}", told.append)
         await asyncio.sleep(0)
-        async with opened(place) as store:
+        async with opened(each_place) as store:
             assert len(await jobs(store)) == 100
         assert told == [f"{n:03d}" for n in range(100)]
 
     asyncio.run(run())
 
 
-def test_a_read_sees_one_moment_and_changes_nothing(place, opened):
+def test_a_read_sees_one_moment_and_changes_nothing(each_place, opened):
     async def run():
-        async with opened(place) as store:
+        async with opened(each_place) as store:
             await store.write(lambda tx: put(tx, "before"))
             looked, written = threading.Event(), threading.Event()
 
@@ -233,9 +200,9 @@ def test_a_read_sees_one_moment_and_changes_nothing(place, opened):
     asyncio.run(run())
 
 
-def test_numbers_grow_also_after_a_restart_and_after_what_others_made(place, opened):
+def test_numbers_grow_also_after_a_restart_and_after_what_others_made(each_place, opened):
     async def run():
-        async with opened(place) as store:
+        async with opened(each_place) as store:
             first = [store.next_id() for _ in range(5_000)]
             assert first == sorted(set(first))
             store.seen(first[-1] + (5_000 << 16))
@@ -246,7 +213,7 @@ def test_numbers_grow_also_after_a_restart_and_after_what_others_made(place, ope
             await store.write(
                 lambda tx: tx.insert("audit", ("id", "at", "actor", "role", "act", "target", "detail", "previous", "hash"), [row])
             )
-        async with opened(place) as store:
+        async with opened(each_place) as store:
             assert store.next_id() > beyond
             store.use_edge(7)
             after = store.next_id()
@@ -269,7 +236,7 @@ def value_of(column, n: int):
 
 
 @pytest.mark.parametrize("name", sorted(set(metadata.tables) - {"member"}))
-def test_every_column_takes_its_largest_value_and_null_by_insert_and_by_update(place, opened, name):
+def test_every_column_takes_its_largest_value_and_null_by_insert_and_by_update(each_place, opened, name):
     table = metadata.tables[name]
     columns = [column.name for column in table.columns]
     key = next(iter(table.primary_key.columns)).name
@@ -283,7 +250,7 @@ def test_every_column_takes_its_largest_value_and_null_by_insert_and_by_update(p
         return sorted(tx.rows(f"SELECT {quoted} FROM {name}"), key=repr)
 
     async def run():
-        async with opened(place) as store:
+        async with opened(each_place) as store:
             await store.write(lambda tx: tx.insert(name, columns, full))
             assert await store.read(rows) == sorted(full, key=repr)
             if optional:
@@ -305,7 +272,7 @@ def test_every_column_takes_its_largest_value_and_null_by_insert_and_by_update(p
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 63, 77, 300, 1000])
-def test_any_number_of_rows(place, opened, n):
+def test_any_number_of_rows(each_place, opened, n):
     made = [(f"{i:05d}", "o" if i % 2 else "", i) for i in range(n)]
     names = [job for job, _, _ in made]
 
@@ -331,16 +298,16 @@ def test_any_number_of_rows(place, opened, n):
         assert tx.row("SELECT job FROM job_lease WHERE job = ?", "not there") is None
 
     async def run():
-        async with opened(place) as store:
+        async with opened(each_place) as store:
             await store.write(work)
             assert len(await jobs(store)) == n - n // 2
 
     asyncio.run(run())
 
 
-def test_an_update_takes_null_wherever_it_stands(place, opened):
+def test_an_update_takes_null_wherever_it_stands(each_place, opened):
     async def run():
-        async with opened(place) as store:
+        async with opened(each_place) as store:
             lane = ("key", "destination", "head", "not_before", "owner", "epoch", "blocked_reason")
             await store.write(lambda tx: tx.insert("lane", lane, [(f"l{n}", "d", BIG - n, 0, None, 0, None) for n in range(6)]))
             rows = [("l0", None, 5, None), ("l1", "me", 6, None), ("l2", None, 7, "why"), ("l3", "me", 8, "why")]
@@ -378,9 +345,9 @@ NASTY = [
 ]
 
 
-def test_text_comes_back_as_it_went(place, opened):
+def test_text_comes_back_as_it_went(each_place, opened):
     async def run():
-        async with opened(place) as store:
+        async with opened(each_place) as store:
             await store.write(lambda tx: tx.insert("job_lease", LEASE, [(text, text, n) for n, text in enumerate(NASTY)]))
             found = await store.read(lambda tx: tx.rows("SELECT job, owner FROM job_lease ORDER BY lease_until"))
             assert found == [(text, text) for text in NASTY]
@@ -392,7 +359,7 @@ def test_text_comes_back_as_it_went(place, opened):
     asyncio.run(run())
 
 
-def test_any_text_and_any_bytes(place, opened):
+def test_any_text_and_any_bytes(each_place, opened):
     text = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=30)
     loop = asyncio.new_event_loop()
 
@@ -410,7 +377,7 @@ def test_any_text_and_any_bytes(place, opened):
 
         assert loop.run_until_complete(store.write(work)) == [(n, d + bytes([i])) for i, (n, d) in enumerate(rows)]
 
-    manager = opened(place)
+    manager = opened(each_place)
     store = loop.run_until_complete(manager.__aenter__())
     try:
         holds()
@@ -419,12 +386,12 @@ def test_any_text_and_any_bytes(place, opened):
         loop.close()
 
 
-def test_a_body_of_300_kb_and_blobs(place, opened):
+def test_a_body_of_300_kb_and_blobs(each_place, opened):
     body = bytes(range(256)) * 1_200
     digest = hashlib.sha256(body).digest()
 
     async def run():
-        async with opened(place) as store:
+        async with opened(each_place) as store:
             await store.write(lambda tx: tx.insert("body", ("message_id", "bytes"), [(BIG, body), (-BIG, b"")]))
             found = await store.read(lambda tx: tx.rows("SELECT message_id, bytes FROM body ORDER BY message_id"))
             assert found == [(-BIG, b""), (BIG, body)] and type(found[1][1]) is bytes
@@ -437,14 +404,14 @@ def test_a_body_of_300_kb_and_blobs(place, opened):
 
 
 @pytest.mark.parametrize("value", ["\ud800", 1 << 63, -(1 << 63) - 1, 10**40])
-def test_a_value_that_no_column_takes_is_its_own_functions_error(place, opened, value):
+def test_a_value_that_no_column_takes_is_its_own_functions_error(each_place, opened, value):
     def bad(tx):
         put(tx, "bad")
         tx.run("UPDATE job_lease SET owner = ? WHERE job = ?", *((value, "bad") if isinstance(value, str) else ("x", "bad")))
         tx.run("UPDATE job_lease SET lease_until = ? WHERE job = ?", *((value, "bad") if isinstance(value, int) else (1, "bad")))
 
     async def run():
-        async with opened(place) as store:
+        async with opened(each_place) as store:
             bulk = store.bulk(lambda tx, items: [one(tx) for one in items])
             good = lambda n: lambda tx: put(tx, f"good{n}")  # noqa: E731
             found = await asyncio.gather(
@@ -464,9 +431,9 @@ def test_a_value_that_no_column_takes_is_its_own_functions_error(place, opened, 
     asyncio.run(run())
 
 
-def test_a_nul_is_that_functions_error_on_postgresql(shared, opened):
+def test_a_nul_is_that_functions_error_on_postgresql(place, opened):
     async def run():
-        async with opened(shared) as store:
+        async with opened(place) as store:
             with pytest.raises(StatementRefused):
                 await store.write(lambda tx: put(tx, "a\0b"))
             with pytest.raises(StatementRefused):
@@ -477,9 +444,9 @@ def test_a_nul_is_that_functions_error_on_postgresql(shared, opened):
     asyncio.run(run())
 
 
-def test_errors_of_the_server_quote_no_value(shared, opened):
+def test_errors_of_the_server_quote_no_value(place, opened):
     async def run():
-        async with opened(shared) as store:
+        async with opened(place) as store:
             with pytest.raises(StatementRefused) as refused:
                 await store.write(lambda tx: tx.run("INSERT INTO job_lease (job, owner) VALUES (?, ?)", "TESTUT", "ZOE"))
             assert str(refused.value) == "NotNullViolation 23502"
@@ -491,13 +458,13 @@ def test_errors_of_the_server_quote_no_value(shared, opened):
     asyncio.run(run())
 
 
-def test_a_read_that_takes_too_long_is_stopped_and_the_next_one_is_not(place, opened, monkeypatch):
+def test_a_read_that_takes_too_long_is_stopped_and_the_next_one_is_not(each_place, opened, monkeypatch):
     monkeypatch.setattr(sqlite, "READ_LIMIT_S", 0.5)
     monkeypatch.setattr(postgres, "READING", postgres.READING.replace("statement_timeout=5000", "statement_timeout=500"))
     endless = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 2000000000) SELECT count(*) FROM c"
 
     async def run():
-        async with opened(place) as store:
+        async with opened(each_place) as store:
             await store.write(lambda tx: put(tx, "there"))
             found = await asyncio.gather(*(store.read(lambda tx: tx.rows(endless)) for _ in range(3)), return_exceptions=True)
             assert [type(one) for one in found] == [ReadTooLong] * 3
@@ -509,8 +476,8 @@ def test_a_read_that_takes_too_long_is_stopped_and_the_next_one_is_not(place, op
 # ---- commands ----
 
 
-def test_a_command_writes_reads_and_is_undone_when_it_raises(place, opened, tmp_path):
-    store = open_for_command(place, BlobFolder(tmp_path / "blobs"))
+def test_a_command_writes_reads_and_is_undone_when_it_raises(each_place, opened, tmp_path):
+    store = open_for_command(each_place, BlobFolder(tmp_path / "blobs"))
 
     def fails(tx):
         put(tx, "undone")
@@ -527,7 +494,7 @@ def test_a_command_writes_reads_and_is_undone_when_it_raises(place, opened, tmp_
         assert store.next_id() < store.next_id()
     finally:
         store.close()
-    reader = open_for_command(place, BlobFolder(tmp_path / "blobs"), read_only=True)
+    reader = open_for_command(each_place, BlobFolder(tmp_path / "blobs"), read_only=True)
     try:
         assert len(reader.read(lambda tx: tx.rows("SELECT job FROM job_lease"))) == 2
         with pytest.raises(StoreUnavailable):
@@ -554,7 +521,7 @@ def test_a_server_that_is_gone_is_unavailable_and_back_when_it_is_back(own_serve
         async with opened(place) as store:
             bulk = store.bulk(lambda tx, items: [put(tx, item) for item in items], urgent=True)
             numbers = count()
-            for away in (own_server.kill, own_server.stop):
+            for away, away_s in ((own_server.kill, 8.0), (own_server.stop, 0.5)):  # the first: until pauses would have grown
                 await bulk(f"{next(numbers)}")
                 assert await jobs(store)
                 await asyncio.to_thread(away)
@@ -562,7 +529,7 @@ def test_a_server_that_is_gone_is_unavailable_and_back_when_it_is_back(own_serve
                 found = await asyncio.gather(*calls, return_exceptions=True)
                 assert [type(one) for one in found] == [StoreUnavailable] * 3
                 assert store.health() != "" and "postgresql:" not in store.health()
-                until = time.monotonic() + 8.0  # so long that pauses between attempts would have grown
+                until = time.monotonic() + away_s
                 while time.monotonic() < until:
                     with suppress(StoreUnavailable):
                         await store.read(lambda tx: tx.rows("SELECT 1"))
@@ -581,9 +548,9 @@ def test_a_server_that_is_gone_is_unavailable_and_back_when_it_is_back(own_serve
     asyncio.run(run())
 
 
-def test_a_connection_that_was_ended_meanwhile_costs_nobody_an_error(shared, opened):
+def test_a_connection_that_was_ended_meanwhile_costs_nobody_an_error(place, opened):
     async def run():
-        async with opened(shared) as store:
+        async with opened(place) as store:
             for n in range(5):
                 await asyncio.gather(*(store.write(lambda tx: tx.row("SELECT 1")) for _ in range(12)))
                 await store.write(lambda tx: tx.end_sessions([store.session]))
@@ -617,9 +584,9 @@ def test_a_store_without_a_server_does_not_open(tmp_path):
 # ---- the clock ----
 
 
-def test_the_clock_is_the_servers(shared, opened):
+def test_the_clock_is_the_servers(place, opened):
     async def run():
-        async with opened(shared) as store:
+        async with opened(place) as store:
             sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
             for _ in range(3):
                 before = store.now_us()
