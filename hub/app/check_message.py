@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hub.app.check_document import DocumentReport, check_document, looks_like_cda
+from hub.app.check_document import told as document_told
 from hub.app.check_message_standard import check_standard
 from hub.app.terminal import counted, print_json, printable, remark
 from hub.formats.er7 import Message, read
@@ -79,9 +81,18 @@ class Report:
 
 
 def check_messages(
-    files: Sequence[Path], *, profile: str = "", environment: str = "test", values: bool = False, as_json: bool = False
+    files: Sequence[Path],
+    *,
+    profile: str = "",
+    environment: str = "test",
+    values: bool = False,
+    schematron: Path | None = None,
+    as_json: bool = False,
 ) -> int:
-    """Print a report of every message. 0 when none has an error, 1 when one has, 2 for wrong use or what cannot be read."""
+    """Print a report of every message and CDA document; `schematron` is a kit whose rules are run over the latter.
+
+    0 when none has an error, 1 when one has, 2 for wrong use or what cannot be read.
+    """
     if profile and profile not in (*NAMES, "none"):
         remark(f"--profile: {profile!r} is none of {', '.join((*NAMES, 'none'))}")
         return 2
@@ -91,21 +102,28 @@ def check_messages(
     checker = Checker(profile, Site(environment=environment))
     reports: list[Report] = []
     unreadable: list[Json] = []
+    documents: list[DocumentReport] = []
     for path in files:
         try:
             content = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
         except OSError as error:
             unreadable.append({"file": str(path), "number": 0, "sentence": f"cannot be read ({error.strerror})"})
             continue
+        if looks_like_cda(content):
+            documents.append(check_document(str(path), content, schematron))
+            continue
         for one in checker.file(str(path), content):
             (reports if isinstance(one, Report) else unreadable).append(one)  # type: ignore[arg-type]
     if as_json:
-        print_json(_document(reports, unreadable, values=values))
+        print_json(_document(reports, documents, unreadable, values=values))
     else:
         _print(reports, unreadable, values=values)
+        for document in documents:
+            print("\n".join((*document_told(document, WIDTH), "")))
     if unreadable:
         return 2
-    return 1 if any(report.count(Severity.ERROR) for report in reports) else 0
+    wrong = any(report.count(Severity.ERROR) for report in reports) or any(one.errors for one in documents)
+    return 1 if wrong else 0
 
 
 class Checker:
@@ -177,10 +195,14 @@ def _names(finding: ConformanceFinding) -> str:
 # ---- for programs ----------------------------------------------------------------------------------------------------
 
 
-def _document(reports: Sequence[Report], unreadable: Sequence[Json], *, values: bool) -> Json:
+def _document(
+    reports: Sequence[Report], documents: Sequence[DocumentReport], unreadable: Sequence[Json], *, values: bool
+) -> Json:
+    wrong = any(report.count(Severity.ERROR) for report in reports) or any(one.errors for one in documents)
     return {
-        "ok": not unreadable and not any(report.count(Severity.ERROR) for report in reports),
+        "ok": not unreadable and not wrong,
         "messages": [_message(report, values=values) for report in reports],
+        "documents": [one.as_json() for one in documents],
         "unreadable": list(unreadable),
     }
 

@@ -141,6 +141,7 @@ def check_message(
     values: Annotated[
         bool, typer.Option("--values", help="Also show the values that are wrong: they may be a patient's.")
     ] = False,
+    schematron: Annotated[Path | None, typer.Option(help="A kit whose rules are run over CDA documents.")] = None,
     json: Json = False,
 ) -> None:
     """Say in words where messages break HL7 and the French profiles, and what the hub would answer. Exit 1 when one has errors.
@@ -149,7 +150,9 @@ def check_message(
     """
     from hub.app.check_message import check_messages
 
-    raise typer.Exit(check_messages(files, profile=profile, environment=environment, values=values, as_json=json))
+    raise typer.Exit(
+        check_messages(files, profile=profile, environment=environment, values=values, schematron=schematron, as_json=json)
+    )
 
 
 @app.command()
