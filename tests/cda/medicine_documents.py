@@ -101,7 +101,8 @@ def valid(found: CdaFacts) -> list[dict[str, Any]]:
 
 
 def codes(found: CdaFacts) -> set[str]:
-    return {finding.code for finding in found.findings}
+    """Codes of what was found in the body; what the checks of the header say is not asked here."""
+    return {finding.code for finding in found.findings if "/structuredBody" in finding.at}
 
 
 PRESCRIBED = (PCC + "7", PHARM + "2", FR + "83")

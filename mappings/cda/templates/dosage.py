@@ -32,7 +32,9 @@ def whole_time(entry: Element) -> Element | None:
 def dosages(entry: Element, scope: Scope, *, without: Element | None = None) -> list[Json]:
     """The Dosage of an administration, or one for each administration subordinate to it, by `sequenceNumber`.
 
-    A subordinate one keeps what its parent alone says (route, site, limit, condition). `without`: an effectiveTime told elsewhere.
+    A subordinate one keeps what its parent alone says (route, site, limit, condition).
+
+    `without` is an effectiveTime that is told elsewhere.
     """
     own = dosage(entry, scope, without=without)
     parts = _subordinate(entry)
