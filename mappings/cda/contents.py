@@ -22,11 +22,12 @@ _KEY, _MAX_TRIES = 200, 64  # characters looked for; places with the same beginn
 
 @dataclass(frozen=True, slots=True)
 class Inline:
-    """What an ED in Base64 holds."""
+    """What an ED in Base64 holds. `is_cut`: its last character stands for no whole byte."""
 
     content_type: str
     size: int
     sha1: bytes
+    is_cut: bool
 
 
 def inline(element: Element) -> Inline | None:
@@ -42,7 +43,7 @@ def inline(element: Element) -> Inline | None:
     except Unreadable:
         return None
     digest = hashlib.sha1(data, usedforsecurity=False).digest()
-    return Inline(content_type_of(data), len(data), digest)
+    return Inline(content_type_of(data), len(data), digest, is_cut(element))
 
 
 def is_cut(element: Element) -> bool:

@@ -35,15 +35,14 @@ def walk(reading: Reading) -> None:
 
 def _document(scope: Scope) -> None:
     """What the document as a whole becomes, by its own templates."""
-    root, translators_ = scope.reading.root, document_translators()
-    for template in template_ids(root):
-        if template in translators_:
-            try:
-                translators_[template](root, scope)
-            except HubError:
-                raise
-            except _MISTAKES as error:
-                scope.find("NOT_TRANSLATED", root, f"the whole could not be translated ({type(error).__name__})")
+    root, known = scope.reading.root, document_translators()
+    for translate in dict.fromkeys(known[template] for template in template_ids(root) if template in known):
+        try:
+            translate(root, scope)
+        except HubError:
+            raise
+        except _MISTAKES as error:
+            scope.find("NOT_TRANSLATED", root, f"the whole could not be translated ({type(error).__name__})")
 
 
 def _section(section: Element, outside: Scope) -> None:

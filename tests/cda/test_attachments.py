@@ -1,23 +1,18 @@
-"""Bytes inside a document: HL7 CDA R2, ED in Base64."""
+"""Bytes inside a document (HL7 CDA R2, ED in Base64), and documents attached to one (CI-SIS FR-Document-attache)."""
 
 import base64
 import hashlib
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub.formats.content import content_type_of, document_bytes
-from hub.model.record_change import ContentRange
+from hub.model.record_change import ContentRange, ResourceChange
 from mappings.cda.contents import Contents, inline, is_cut
 from mappings.cda.xml import V3, Element, parse
-
-PDF = b"%PDF-1.4\n" + bytes(range(256)) * 4 + b"%%EOF"
-PNG = b"\x89PNG\r\n\x1a\n" + bytes(80)
-
-
-def b64(data: bytes) -> str:
-    return base64.b64encode(data).decode()
+from tests.cda.imaging_documents import FR, LOINC, PDF, PNG, SECTION, attached, b64, cda, entry, media, section, translate
 
 
 def document(*texts: str, encoding: str = "UTF-8") -> bytes:
@@ -138,3 +133,122 @@ def test_what_is_found_is_what_the_element_says(texts: list[str]):
         if data is not None:
             assert said is not None
             assert (len(data), hashlib.sha1(data).digest()) == (said.size, said.sha1)
+
+
+# ---- attached documents ------------------------------------------------------------------------------------------------
+
+
+def filed(statement: str, template: str = SECTION + "37", words: str = "") -> tuple[list[ResourceChange], list[str], bytes]:
+    """Facts and findings of a document with one entry, and the document."""
+    xml = cda(section(template, entry(statement), words=words), model="1.2.3")
+    said = translate(xml)
+    return list(said.facts), [one.code for one in said.findings if not one.code.startswith("CDA_")], xml
+
+
+def test_an_attached_document_is_a_document():
+    name = '<content ID="name">Lettre du 3 mars</content>'
+    kind = '<value xsi:type="CD"><originalText><reference value="#name"/></originalText></value>'
+    (fact,), findings, xml = filed(attached(media(b64(PDF)), kind=kind, time='<effectiveTime value="20260303"/>'), words=name)
+    assert (fact.type, findings) == ("DocumentReference", [])
+    assert fact.body["content"] == [
+        {
+            "attachment": {
+                "contentType": "application/pdf",
+                "url": "#content0",
+                "title": "Lettre du 3 mars",
+                "creation": "2026-03-03",
+            }
+        }
+    ]
+    assert (fact.body["status"], fact.body["description"]) == ("current", "Lettre du 3 mars")
+    assert fact.body["type"]["coding"][0]["code"] == "55107-7"
+    assert (fact.body["date"], fact.body["author"][0]["display"]) == ("2026-03-01T10:15:00+01:00", "AUTEUR")
+    assert fact.body["context"]["related"][0]["identifier"]["value"] == "urn:oid:1.2.250.1.999.1.42.1"
+    raw, outer = message(xml)
+    assert document_bytes(raw, replace(outer, inner=fact.contents[0].inner)) == PDF
+
+
+def test_its_type_is_what_the_document_says_it_is():
+    (coded,), _, _ = filed(attached(media(b64(PDF))))
+    assert coded.body["type"]["coding"] == [{"system": "http://loinc.org", "code": "11502-2"}]
+    (worded,), _, _ = filed(attached(media(b64(PDF)), kind='<value xsi:type="ST">Schéma</value>'))
+    assert (worded.body["description"], worded.body["type"]["coding"][0]["code"]) == ("Schéma", "55107-7")
+
+
+def test_several_contents_of_one_document():
+    (fact,), _, xml = filed(attached(media(b64(PDF)), media(b64(PNG), "image/png", "D2")))
+    assert [part["attachment"]["url"] for part in fact.body["content"]] == ["#content0", "#content1"]
+    raw, outer = message(xml)
+    assert [document_bytes(raw, replace(outer, inner=one.inner)) for one in fact.contents] == [PDF, PNG]
+
+
+def test_bytes_that_nobody_can_find_are_told_by_size_and_hash():
+    xml = cda(section(SECTION + "37", entry(attached(media(b64(PDF))))), model="1.2.3")
+    (fact,) = translate(xml, finds_bytes=False).facts
+    digest = base64.b64encode(hashlib.sha1(PDF, usedforsecurity=False).digest()).decode()
+    attachment = fact.body["content"][0]["attachment"]
+    assert (attachment["size"], attachment["hash"], "url" in attachment, fact.contents) == (len(PDF), digest, False, ())
+
+
+@pytest.mark.parametrize(
+    ("template", "kind"),
+    [
+        (SECTION + "243", '<value xsi:type="ST">x</value>'),
+        (SECTION + "37", f'<value xsi:type="CD" code="55108-5" codeSystem="{LOINC}"/>'),
+    ],
+)
+def test_the_copy_of_the_document_is_no_second_document(template: str, kind: str):
+    facts, findings, _ = filed(attached(media(b64(PDF)), kind=kind), template)
+    assert (facts, findings) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("data", "declared", "code", "kept"),
+    [
+        ("", "application/pdf", "CONTENT_EMPTY", ""),
+        ("???", "application/pdf", "CONTENT_BASE64", ""),
+        (b64(PDF[:-1])[:-3], "application/pdf", "CONTENT_BASE64", "application/pdf"),
+        (b64(b"Bonjour"), "application/pdf", "CONTENT_NOT_PDF", "text/plain; charset=utf-8"),
+        (b64(PNG), "image/jpeg", "CONTENT_TYPE_LIES", "image/png"),
+        (b64(b'<?xml version="1.0"?><a/>'), "application/xml", "", "text/xml"),
+        (b64(b"\x00\x01\x02"), "application/x-odd", "", "application/octet-stream"),
+        (b64(PNG), "", "", "image/png"),
+    ],
+)
+def test_what_is_wrong_with_bytes(data: str, declared: str, code: str, kept: str):
+    facts, findings, _ = filed(attached(media(data, declared)))
+    assert findings == ([code] if code else [])
+    assert [fact.contents[0].content_type for fact in facts] == ([kept] if kept else [])
+
+
+def test_what_holds_nothing_or_was_taken_back():
+    assert filed(attached())[:2] == ([], ["CONTENT_EMPTY"])
+    assert filed(attached(media(b64(PDF))).replace("completed", "nullified", 1))[:2] == ([], [])
+
+
+def test_images_of_the_text():
+    image = f'<observationMedia classCode="OBS" moodCode="EVN"><templateId root="{FR}103"/><value>QUJD</value></observationMedia>'
+    assert filed(image, SECTION + "223")[:2] == ([], [])
+    assert filed(image, SECTION + "70")[:2] == ([], ["LEFT_IN_DOCUMENT"])
+
+
+@pytest.mark.parametrize(
+    ("text", "representation", "kind"),
+    [
+        (b64(PDF), "B64", "application/pdf"),
+        (b64(PNG), "B64", "image/png"),
+        ("", "B64", None),
+        ("é", "B64", None),
+        ("texte", "TXT", None),
+    ],
+)
+def test_the_body_of_a_document_of_level_1(text: str, representation: str, kind: str | None):
+    body = f'<nonXMLBody><text mediaType="application/pdf" representation="{representation}">{text}</text></nonXMLBody>'
+    said = translate(cda(body=body, model="1.3.6.1.4.1.19376.1.2.20"))
+    assert (said.inner_content.content_type if said.inner_content else None) == kind
+
+
+def test_the_copy_shows_a_structured_document():
+    said = translate(cda(section(SECTION + "243", entry(attached(media(b64(PDF))))), model="1.2.3"))
+    assert said.inner_content is not None
+    assert said.inner_content.size == len(PDF)

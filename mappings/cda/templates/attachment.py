@@ -176,17 +176,14 @@ def document_copy(scope: Scope) -> tuple[Json, ContentRange] | None:
 
 
 def body_content(reading: Reading) -> ContentRange | None:
-    """The bytes that render a document: those of the body of a document of level 1, else its copy inside it.
+    """The bytes that show a document: those of the body of a document of level 1, else its copy inside it.
 
-    Findings, of a body of level 1: CONTENT_EMPTY, CONTENT_BASE64, CONTENT_NOT_PDF, CONTENT_TYPE_LIES.
+    What is wrong with a body of level 1 is told by the checks of the document.
     """
     body = one(reading.root, "component/nonXMLBody/text")
     if body is None:
         return _copy(reading)
-    if attribute(body, "representation").upper() != "B64":
-        return None
-    found = _content(body, reading)
-    return found if isinstance(found, ContentRange) else None
+    return reading.contents(body) if attribute(body, "representation").upper() == "B64" else None
 
 
 def _copy(reading: Reading) -> ContentRange | None:
