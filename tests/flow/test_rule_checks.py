@@ -253,7 +253,8 @@ def test_a_document_gets_its_findings_after_its_acknowledgement(running, make_md
             async with hub.sender() as his:
                 await his.ask(make_mdm("C1"))
             [message] = await hub.until(
-                lambda found: bool(found) and any(one["code"].startswith("SCHEMATRON") for one in found[0]["findings"])
+                lambda found: bool(found) and any(one["code"].startswith("SCHEMATRON") for one in found[0]["findings"]),
+                timeout_s=40,
             )
             assert message["ack"]["code"] == "AA"
             told = [one for one in message["findings"] if one["code"].startswith("SCHEMATRON")]
