@@ -107,12 +107,15 @@ def absent_reason(element: Element | None) -> Json | None:
 
 
 def narrative(element: Element | None, scope: Scope) -> str:
-    """Text of an ED: its own, or that of the element its `reference/@value` names in the narrative (a leading # may miss)."""
+    """Text of an ED: its own, or that of the element its `reference/@value` names in the narrative (a leading # may miss).
+
+    An element that is empty marks the text behind it.
+    """
     if element is None:
         return ""
     reference = attribute(element, "value", "reference")
     found = scope.anchored(reference) if reference else None
-    said = text(found) if found is not None else text(element)
+    said = text(element) if found is None else text(found) or " ".join((found.tail or "").split())
     return said[:_MAX_TEXT]
 
 
@@ -282,6 +285,7 @@ _VALUES = {
     "BL": _value_boolean,
     "BN": _value_boolean,
     "TS": _value_time,
+    "EIVL_TS": _value_time,
     "IVL_TS": _value_period,
     "RTO": _value_ratio,
     "RTO_PQ_PQ": _value_ratio,
@@ -307,12 +311,19 @@ def moment(element: Element | None, scope: Scope) -> str:
 
 
 def period(element: Element | None, scope: Scope) -> Json:
-    """An IVL_TS as a Period; {} when it has neither end (`value` alone is both)."""
+    """An IVL_TS as a Period; {} when it has neither end (`value` alone is both).
+
+    Finding: VALUE_INVALID when it ends on a day before it begins: the end is left out.
+    """
     if element is None:
         return {}
     start, end = moment(one(element, "low"), scope), moment(one(element, "high"), scope)
     if not start and not end:
         start = end = moment(element, scope)
+    days = min(len(start), len(end), len("2026-11-24"))
+    if start[:days] > end[:days]:
+        scope.find("VALUE_INVALID", element, "ends before it begins; the end is left out")
+        end = ""
     return {name: said for name, said in (("start", start), ("end", end)) if said}
 
 

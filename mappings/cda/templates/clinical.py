@@ -10,6 +10,7 @@ from typing import Any
 
 from mappings.cda import values
 from mappings.cda.scope import Scope
+from mappings.cda.templates.attachment import file_media
 from mappings.cda.walk import statements, translate_parts, translate_statement
 from mappings.cda.xml import V3, Element, attribute, has_template, local_name, names, one
 
@@ -65,8 +66,9 @@ def status_code(entry: Element) -> str:
 
 
 def is_negated(entry: Element | None) -> bool:
-    """`negationInd`."""
-    return attribute(entry, "negationInd") in {"true", "1"}
+    """`negationInd` of an entry, or of the relationship by which it stands in another one."""
+    relation = None if entry is None else entry.getparent()
+    return any(attribute(part, "negationInd") in {"true", "1"} for part in (entry, relation) if part is not None)
 
 
 def says_absence(concept: Json | None) -> bool:
@@ -172,6 +174,9 @@ def parts(entry: Element, scope: Scope) -> Parts:
             found.mentions += [(kind, concept)] if concept is not None else []
         elif has_template(child, *EXTERNAL_REFERENCE):
             scope.claim_all(child)
+        elif local_name(child) == "observationMedia":
+            document = file_media(child, [child], scope, kind=values.concept(one(entry, "code"), scope))
+            found.facts += [(kind, document)] if document is not None else []
         elif (reference := translate_statement(child, scope)) is not None:
             found.facts.append((kind, reference))
     return found

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from mappings.blood_groups import blood_group_category
 from mappings.cda import values
 from mappings.cda.scope import Scope
 from mappings.cda.templates import clinical, plan
 from mappings.cda.templates.clinical import Parts, known_as
+from mappings.cda.templates.laboratory_values import said_values
 from mappings.cda.xml import Element, attribute, every, local_name, names, one
 
 Json = dict[str, Any]
@@ -60,8 +62,8 @@ def observe(entry: Element, scope: Scope, category: str = "") -> Json | None:
     kind = _category(code, category, scope)
     body: Json = {"status": _STATUS.get(clinical.status_code(entry), "unknown"), **({"category": kind} if kind else {})}
     body |= {"code": code, **effective(entry, scope)}
-    body |= _values(entry, code, scope)
-    if clinical.is_negated(entry):
+    body |= said_values(entry, code, scope)
+    if clinical.is_negated(entry) and body.get("valueBoolean") is not False:  # "no" and « not so » say the same in French entries
         body["modifierExtension"] = [{"url": clinical.NEGATED, "valueBoolean": True}]
     _put_details(entry, body, scope)
     _put_parts(entry, body, found, scope)
@@ -82,17 +84,8 @@ def _category(code: Json, category: str, scope: Scope) -> list[Json]:
         category = _CATEGORY_OF_SECTION.get(scope.section_code, "")
     if not category and any(root.startswith(_EXAM_SECTIONS) for root in scope.section_templates):
         category = "exam"
-    return [clinical.coded(CATEGORY, category)] if category else []
-
-
-def _values(entry: Element, code: Json, scope: Scope) -> Json:
-    """The first value as value[x], the others as components of the same code; why there is none."""
-    elements = every(entry, "value")
-    said = [found for element in elements if (found := values.value(element, scope))]
-    if not said:
-        reason = next((made for element in elements if (made := values.absent_reason(element)) is not None), None)
-        return {"dataAbsentReason": reason} if reason is not None else {}
-    return said[0] | ({"component": [{"code": code, **more} for more in said[1:]]} if len(said) > 1 else {})
+    further = blood_group_category(code)
+    return [*([clinical.coded(CATEGORY, category)] if category else []), *([further] if further is not None else [])]
 
 
 def _put_details(entry: Element, body: Json, scope: Scope) -> None:
@@ -132,7 +125,7 @@ def _who(entry: Element) -> Json:
 
 def _put_parts(entry: Element, body: Json, found: Parts, scope: Scope) -> None:
     """Answers that stand in it are members; what supports it is what it derives from; reasons are the extensions of FHIR."""
-    supports = found.references("SPRT", only=_MEMBERS)
+    supports = found.references("SPRT", only=_MEMBERS) + found.references(only=frozenset({"DocumentReference"}))
     reasons = found.references("RSON", "CAUS")
     members = [part for part in found.references(only=_MEMBERS) if part not in supports and part not in reasons]
     others = [part for part in found.references() if part not in supports and part not in reasons and part not in members]
@@ -218,7 +211,8 @@ _LEFT = {
 }
 TRANSLATORS: dict[str, Translate] = {
     **{root: _observed(category) for category, told in _BY_CATEGORY.items() for root in known_as(*told)},
-    **dict.fromkeys(known_as("fr:53", "ihe:13.5", "fr:54", "ihe:13.7", "ccd:17", "fr:57", "ihe:13.6"), _observed()),
+    **dict.fromkeys(known_as("fr:57", "ihe:13.6"), _observed("laboratory")),
+    **dict.fromkeys(known_as("fr:53", "ihe:13.5", "fr:54", "ihe:13.7", "ccd:17"), _observed()),
     "1.3.6.1.4.1.19376.1.7.3.1.4.14.2": _observed(),
     **dict.fromkeys(known_as(*_PANELS), panel),
     **dict.fromkeys(known_as("fr:32", "ihe:2", "ccd:40"), remark),

@@ -92,12 +92,15 @@ def put_priority(entry: Element, body: Json, scope: Scope) -> None:
 
 
 def _status(entry: Element, when: Json, scope: Scope) -> str:
-    """What is dated after the document cannot be done yet, whatever its statusCode."""
+    """statusCode; but a plan is done only when its time is over by the date of the document.
+
+    French entries write `completed` of what is only completely written.
+    """
     status = _STATUS.get(clinical.status_code(entry), "active")
     said = next(iter(when.values()), "")
-    begins = said.get("start", "") if isinstance(said, dict) else said
+    over = said.get("end", "") if isinstance(said, dict) else said
     written = values.moment(one(scope.reading.root, "effectiveTime"), scope)
-    return "active" if status == "completed" and begins[:10] > written[:10] else status
+    return "active" if status == "completed" and (not over or over[:10] >= written[:10]) else status
 
 
 def _detail(value: Element | None, scope: Scope) -> tuple[Json | None, bool]:
