@@ -97,6 +97,7 @@ def test_steps_stand_in_their_order_and_keep_what_the_line_says() -> None:
         ("<pharm:name>Essai</pharm:name>", "", "contained.0.ingredient.0.itemCodeableConcept.text", "100000000001"),
         ('<high value="20260306"/>', '<width value="2" unit="wk"/>', "extension.0.valuePeriod.end", "2026-03-14"),
         ('<high value="20260306"/>', '<width value="2" unit="mo"/>', "extension.0.valuePeriod.end", None),
+        ('<high value="20260306"/>', '<high value="20250306"/>', "extension.0.valuePeriod.end", None),
         ("", "", "dosageInstruction.0.text", "1 le matin"),
     ],
 )
