@@ -18,6 +18,7 @@ from mappings.cda.xml import Element, attribute
 
 _BLANKS = b" \t\r\n"
 _KEY, _MAX_TRIES = 200, 64  # characters looked for; places with the same beginning that are compared
+_MAX_MISSES = 64  # bytes that were not found, after which nothing is looked for in this document any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ class Contents:
     xml: bytes
     outer: ContentRange
     _after: int = 0  # contents are asked for in the order of the document, most of the time
+    _misses: int = 0
     _known: dict[Element, ContentRange | None] = field(default_factory=dict)
 
     def __call__(self, element: Element) -> ContentRange | None:
@@ -71,7 +73,8 @@ class Contents:
 
     def _range(self, element: Element) -> ContentRange | None:
         compact = _compact(element)
-        found = self._find(element, compact) if compact else None
+        found = self._find(element, compact) if compact and self._misses < _MAX_MISSES else None
+        self._misses += found is None
         said = inline(element) if found else None
         if said is None or not said.size:
             return None
@@ -96,9 +99,10 @@ class Contents:
 
     def _end(self, start: int) -> int:
         """Where the text that begins at `start` ends: at the next tag, or at the end of its CDATA section."""
-        tag, section = self.xml.find(b"<", start), self.xml.find(b"]]>", start)
-        ends = [end for end in (tag, section) if end >= 0]
-        return min(ends, default=len(self.xml))
+        tag = self.xml.find(b"<", start)
+        tag = len(self.xml) if tag < 0 else tag
+        section = self.xml.find(b"]]>", start, tag)
+        return tag if section < 0 else section
 
 
 def _compact(element: Element) -> bytes:

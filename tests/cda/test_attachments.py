@@ -89,6 +89,12 @@ def test_no_bytes(text: str):
     assert taken_out(document(text)) == [None]
 
 
+def test_a_document_of_nothing_but_hidden_bytes_is_given_up():
+    hidden, shown = f"{b64(PDF)}<!-- x -->QUJD", b64(PNG)
+    assert taken_out(document(*[hidden] * 3, shown))[-1] == PNG
+    assert taken_out(document(*[hidden] * 70, shown)) == [None] * 71
+
+
 def test_cut_base64_keeps_whole_bytes_and_is_told():
     xml = document("QUJDR")
     assert taken_out(xml) == [b"ABC"]
