@@ -67,7 +67,7 @@ def concept(element: Element | None, scope: Scope) -> Json | None:
         found["coding"] = codings
     named = _display(element) or (codings[0].get("display") or codings[0]["code"] if codings else "")
     if said or named or qualified:
-        found["text"] = said or _with_qualifiers(named, qualified)
+        found["text"] = said or with_qualifiers(named, qualified)
     return found or None
 
 
@@ -82,7 +82,8 @@ def qualifiers(element: Element, scope: Scope) -> list[Json]:
     return made
 
 
-def _with_qualifiers(named: str, qualified: list[Json]) -> str:
+def with_qualifiers(named: str, qualified: list[Json]) -> str:
+    """A name and what qualifies it, as one text."""
     said = "; ".join(" : ".join(part["valueCodeableConcept"]["text"] for part in one_["extension"]) for one_ in qualified)
     return f"{named} ({said})" if named and said else named or said
 

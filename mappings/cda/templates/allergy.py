@@ -144,8 +144,9 @@ def _substances(entry: Element, said: _Said, scope: Scope) -> list[Json]:
     if found:
         return found
     value = values.concept(one(entry, "value"), scope)
-    general = value is None or bool(set(clinical.codes_in(value)) & _KINDS.keys())
-    if clinical.is_negated(entry) and general:
+    if value is not None and "coding" not in value:
+        value = None if clinical.says_little(value["text"]) else value
+    if (value is None or set(clinical.codes_in(value)) & _KINDS.keys()) and clinical.is_denied(entry, None, scope):
         code_, display = _NO_KNOWN[_kind(said.kind).get("category", [""])[0]]
         return [clinical.coded(SNOMED, code_, display)]
     if value is None:
@@ -167,7 +168,7 @@ def _status(entry: Element, act: Element | None, code: Json, said: _Said, scope:
     An allergy is active unless it is said to be over: what is not said must not be missed.
     """
     verification = _mapped(said.certainty, _VERIFICATION_STATUS)
-    if not clinical.says_absence(code) and (clinical.is_negated(entry) or clinical.is_negated(act)):
+    if not clinical.says_absence(code) and clinical.is_denied(entry, act, scope):
         verification = "refuted"
     made: Json = {"verificationStatus": clinical.coded(_VERIFICATION, verification)} if verification else {}
     if verification == "entered-in-error":

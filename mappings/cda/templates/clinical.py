@@ -35,6 +35,8 @@ _ABSENT_SYSTEM = "http://hl7.org/fhir/uv/ips/CodeSystem/absent-unknown-uv-ips"
 _ABSENT_SNOMED = frozenset(
     {"160244002", "160245001", "373572006", "409137002", "428607008", "429625007", "716186003", "787480003", "787481004"}
 )
+_YES, _NO = frozenset({"oui", "yes"}), frozenset({"non", "no"})
+_NOTHING = frozenset({"", "-", "--", "–", "—", "/", "n/a", "na"})
 PERSONS = frozenset({"Practitioner", "PractitionerRole", "RelatedPerson", "Patient"})
 
 
@@ -81,12 +83,49 @@ def says_absence(concept: Json | None) -> bool:
 
 def code_of(entry: Element, scope: Scope, path: str = "code") -> Json | None:
     """`code` of an entry as a CodeableConcept, else what its `text` says; None with the finding CODE_MISSING."""
-    found = values.concept(one(entry, path), scope)
-    if found is not None:
+    element = one(entry, path)
+    found = values.concept(element, scope)
+    if element is not None and found is not None and "coding" in found:
+        return _named(found, element, entry, scope)
+    if found is not None and not says_little(found["text"]):
         return found
     said = values.text_of(entry, scope)
+    said = "" if says_little(said) else said
     scope.find("CODE_MISSING", entry, "without a code" + ("; its text stands for it" if said else "; stays in the document"))
     return {"text": said} if said else None
+
+
+def _named(found: Json, element: Element, entry: Element, scope: Scope) -> Json:
+    """A code whose originalText leads to the cell of the answer keeps its own name as text.
+
+    French documents often point from the code to the cell that answers (« Oui », « 2.5 V »), which is that of the whole entry.
+    """
+    own, said = found["coding"][0].get("display", ""), values.original_text(element, scope)
+    is_other = own.casefold().startswith("autre") or "Autre " in own
+    cell = attribute(element, "value", "originalText/reference").removeprefix("#")
+    is_answer = bool(cell) and cell == attribute(entry, "value", "text/reference").removeprefix("#") and not is_other
+    if own and said and (is_answer or says_little(said)):
+        found["text"] = values.with_qualifiers(own, found.get("extension", []))
+    return found
+
+
+def says_little(said: str) -> bool:
+    """Whether a text names nothing: an answer, or what fills a cell."""
+    return said.casefold().strip(" .:") in _YES | _NO | _NOTHING
+
+
+def is_denied(entry: Element, act: Element | None, scope: Scope) -> bool:
+    """Whether a problem is denied: by negationInd, unless the cell that its value points to says « oui » or « non ».
+
+    The text is what was signed. Finding: TEXT_SAYS_OTHERWISE when negationInd says the contrary.
+    """
+    negated = is_negated(entry) or is_negated(act)
+    value = one(entry, "value")
+    said = "" if value is None else values.original_text(value, scope).casefold().strip(" .:")
+    answered = False if said in _YES else True if said in _NO else negated
+    if answered != negated:
+        scope.find("TEXT_SAYS_OTHERWISE", entry, "negationInd contradicts the text of the section; the text counts")
+    return answered
 
 
 def coded(system: str, code: str, display: str = "") -> Json:
@@ -191,7 +230,7 @@ def comment(entry: Element, scope: Scope) -> list[Json]:
     author = who_wrote(entry, PERSONS | {"Organization"})
     if author is not None:
         made["authorReference"] = author
-    return [made] if said else []
+    return [] if says_little(said) else [made]
 
 
 def qualifier(entry: Element, scope: Scope, templates: tuple[str, ...], code: str = "") -> Json | None:

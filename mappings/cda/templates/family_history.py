@@ -41,8 +41,6 @@ def family_member_history(entry: Element, scope: Scope) -> Json | None:
     found.put(body, condition=conditions)
     written = values.moment(one(entry, "author/time"), scope) or values.start(entry, scope)
     body |= {"date": written} if written else {}
-    if not conditions and not found.notes:
-        return None
     return replace(scope, subject=_subject_of_section(scope)).add("FamilyMemberHistory", entry, body)
 
 
@@ -77,7 +75,7 @@ def _condition(entry: Element, scope: Scope) -> Json | None:
     if code is None:
         return None
     made: Json = {"code": code, **_onset(entry, scope)}
-    if clinical.is_negated(entry) and not clinical.says_absence(code):
+    if not clinical.says_absence(code) and clinical.is_denied(entry, None, scope):
         made["modifierExtension"] = [{"url": clinical.NEGATED, "valueBoolean": True}]
     if any(has_template(child, *_DEATH_CAUSE) for _, child in clinical.nested(entry)):
         made["contributedToDeath"] = True
@@ -97,11 +95,10 @@ def _condition(entry: Element, scope: Scope) -> Json | None:
 
 def _code(entry: Element, scope: Scope) -> Json | None:
     value = one(entry, "value")
-    made = {} if value is None else values.value(value, scope)
-    if "valueCodeableConcept" in made:
-        concept: Json = made["valueCodeableConcept"]
-        return concept
-    return {"text": made["valueString"]} if "valueString" in made else clinical.code_of(entry, scope, "value")
+    said = {} if value is None else values.value(value, scope)
+    if "valueString" in said and not clinical.says_little(said["valueString"]):
+        return {"text": said["valueString"]}
+    return clinical.code_of(entry, scope, "value")
 
 
 def _onset(entry: Element, scope: Scope) -> Json:

@@ -178,7 +178,7 @@ def remark(entry: Element, scope: Scope) -> Json | None:
         return None
     scope.claim_all(entry)
     said, code = values.text_of(entry, scope), values.concept(one(entry, "code"), scope)
-    if not said or code is None:
+    if clinical.says_little(said) or code is None:
         return None
     body: Json = {"status": "final", "code": code, **values.when(entry, scope), "valueString": said, **_who(entry)}
     return scope.add("Observation", entry, body)

@@ -62,7 +62,7 @@ def problem(entry: Element, scope: Scope) -> Json | None:
         return None
     absence = clinical.says_absence(code)
     verification = _verification(qualifiers["certainty"])
-    if not absence and (clinical.is_negated(entry) or clinical.is_negated(act)):
+    if not absence and clinical.is_denied(entry, act, scope):
         verification = "refuted"
     body = _state(entry, act, qualifiers["status"], verification, scope)
     body |= _categories(entry, act, verification, scope)
