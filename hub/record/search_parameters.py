@@ -51,7 +51,7 @@ def reader_of(kind: str, name: str) -> Reader | None:
     parameter = PARAMETERS.get(kind, {}).get(base)
     changed = _modified(kind, parameter, modifier) if parameter else _exact_name(base) if modifier == "exact" else None
     if changed is None:
-        raise SearchRefused(base, f"the modifier {':' + modifier if modifier.isalpha() else ''} is not supported here")
+        raise SearchRefused(base, "a modifier that is not supported here")
     return changed
 
 
