@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hub.model.record_change import ContentRange
-from hub.record.binaries import taken_out
+from hub.record.binaries import filed_bytes
 from hub.store import Transaction
 
 CDA_TYPES = frozenset({"text/xml", "application/xml", "application/xslt+xml"})
@@ -67,14 +66,9 @@ def bytes_of(tx: Transaction, number: int, body_of: Callable[[int], bytes]) -> b
     Raises:
         BlobDamaged.
     """
-    row = tx.row(
-        'SELECT b.message_id, b."offset", b.length, b.encoding, b.content_type, b.size, b.sha1, b.promoted, b.promoted_blob,'
-        " m.charset FROM binary_content b JOIN message m ON m.id = b.message_id WHERE b.id = ?",
-        number,
-    )
-    if row is None:
+    if tx.row("SELECT 1 FROM binary_content WHERE id = ?", number) is None:
         return None
-    if row[7] is not None or row[8] is not None:
-        return bytes(row[7]) if row[7] is not None else tx.blob(bytes(row[8]))
-    content = ContentRange(row[1], row[2], row[3], row[4], row[5], bytes(row[6]))
-    return taken_out(body_of(row[0]), content, row[9])
+    try:
+        return filed_bytes(tx, number, body_of)
+    except KeyError:
+        return None
