@@ -74,9 +74,12 @@ class Reading:
 
     def find(self, code: str, element: Element, sentence: str) -> None:
         """A finding at an element. The sentence holds no value of the document."""
+        self.tell(code, self.paths.of(element), sentence)
+
+    def tell(self, code: str, at: str, sentence: str) -> None:
+        """A finding at an XPath: where an element is missing."""
         self._told += 1
         if self._told <= MAX_FINDINGS:
-            at = self.paths.of(element)
             self.findings.append(Finding(code, at, f"{at}: {sentence}"))
 
     def all_findings(self) -> tuple[Finding, ...]:

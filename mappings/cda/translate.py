@@ -1,4 +1,4 @@
-"""A CDA document → facts and findings: one pass over its body, then the checks of its header.
+"""A CDA document → facts and findings: the checks of its header, then one pass over its body.
 
 Standard: HL7 CDA R2; FHIR R4.
 """
@@ -12,6 +12,7 @@ from datetime import tzinfo
 from hub.formats.cda_header import CdaHeader, read_header
 from hub.model.record_change import ContentRange, ResourceChange
 from hub.model.refusals import Finding
+from mappings.cda.checks import check
 from mappings.cda.scope import Reading
 from mappings.cda.templates.attachment import body_content
 from mappings.cda.walk import walk
@@ -39,14 +40,18 @@ def translate_cda(
     event_time: int = 0,
     header: CdaHeader | None = None,
     contents: Callable[[Element], ContentRange | None] = lambda _element: None,
+    environment: str = "",
 ) -> CdaFacts:
     """The facts of a document. `event_time` (UTC microseconds) orders what several documents say of one fact.
+
+    Findings of its header come first; `environment` is that of the hub, for the INS (empty: not checked).
 
     Raises:
         Unreadable: not a CDA that can be read safely.
     """
     header = header if header is not None else read_header(xml)
     reading = Reading(parse(xml), header, tz, units, event_time, contents)
+    check(reading, environment)
     if header.body_kind == "N3":
         walk(reading)
     shown = body_content(reading)

@@ -85,7 +85,15 @@ class CdaTranslation:
         xml = cda_bytes(cda.obx, message)
         contents = Contents(xml, cda.content)
         try:
-            return translate_cda(xml, tz=site.timezone, units=self.units, event_time=at, header=cda.header, contents=contents)
+            return translate_cda(
+                xml,
+                tz=site.timezone,
+                units=self.units,
+                event_time=at,
+                header=cda.header,
+                contents=contents,
+                environment=site.environment,
+            )
         except Unreadable as refused:
             return CdaFacts((), (_unreadable(cda.obx, refused),))
 

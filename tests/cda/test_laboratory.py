@@ -1,6 +1,7 @@
 """Biology in a CDA: results, batteries, isolates, samplings, chapters (CI-SIS FR-21, 77, 78, 79, 80, 107; IHE PaLM XD-LAB)."""
 
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache
 from zoneinfo import ZoneInfo
 
@@ -99,8 +100,9 @@ def document(*sections, code="11502-2", header=HEADER):
 
 
 def read(xml):
-    """Facts and findings of a document; every fact valid as FHIR R4 and every reference to a fact that is there."""
+    """Facts of a document and findings of its entries; every fact valid as FHIR R4, every reference to a fact that is there."""
     found = translate_cda(xml.encode(), tz=ZoneInfo("Europe/Paris"), units=units())
+    found = replace(found, findings=tuple(one for one in found.findings if "/entry" in one.at))
     numbers = {fact.key.rpartition("|")[2] for fact in found.facts}
     for fact in found.facts:
         get_fhir_model_class(fact.type).model_validate({**fact.body, **SUBJECT})
