@@ -9,7 +9,7 @@ import pytest
 from fhir.resources.R4B import get_fhir_model_class
 
 from hub.model.identifiers import INS_NIR_TEST
-from hub.record.search_parameters import parameters_by_type, reader_of
+from hub.record.search_parameters import parameters_by_type
 from hub.web.fhir_capability import _EVERY, SEARCH_PARAMETERS, TYPES
 
 INS, IPP, NAME, PDF = "279035121518989", "8800471132", "QUATREMARRE", b"%PDF-1.4 synthetic report"
@@ -169,27 +169,97 @@ def test_only_json_is_spoken_and_only_reading_is_done(house):
 
 
 def test_the_capability_statement_is_true(house):
-    statement = _valid(house.client("professional").get("/fhir/metadata").json())
-    client = house.client("professional")
-    held = set()
+    """Every interaction, parameter, include and operation that it names is asked, strictly."""
+    client = house.client("professional", headers={"Prefer": "handling=strict"})
+    statement = _valid(client.get("/fhir/metadata").json())
+    held, values = set(), {"date": "ge2020", "quantity": "gt1", "reference": f"Encounter/{house.patient}"}
     for resource in statement["rest"][0]["resource"]:
         kind, codes = resource["type"], {one["code"] for one in resource["interaction"]}
+        whose = {"_id": house.patient} if kind == "Patient" else {"patient": house.patient}
         for parameter in resource.get("searchParam", ()):
-            assert kind == "Provenance" or reader_of(kind, parameter["name"]) is not None, (kind, parameter["name"])
-        if "search-type" in codes:
-            narrow = {"target": f"Patient/{house.patient}"} if kind == "Provenance" else {}
-            found = _found(client.get(f"/fhir/{kind}", params=narrow).json())
-            if not found:
+            name, value = parameter["name"], values.get(parameter["type"], "x")
+            value = {"gender": "female", "birthdate": "1979", "isArchived": "true", "patient": house.patient}.get(name, value)
+            value = house.patient if name == "subject" else value
+            if kind == "Provenance":
                 continue
-            one = found[0]
-            held.add(kind)
-            assert client.get(f"/fhir/{kind}/{one['id']}").status_code == 200
-        if "vread" in codes:
-            assert client.get(f"/fhir/{kind}/{one['id']}/_history/1").status_code == 200, kind
+            answer = client.get(f"/fhir/{kind}", params={**whose, name: value, "_count": 1})
+            assert answer.status_code == 200, (kind, name, answer.text)
+        if "search-type" in codes:
+            narrow = {"target": f"Patient/{house.patient}"} if kind == "Provenance" else whose
+            asked = [("_include", one) for one in resource.get("searchInclude", ())]
+            asked += [("_revinclude", one) for one in resource.get("searchRevInclude", ())]
+            answer = client.get(f"/fhir/{kind}", params=[*narrow.items(), *asked])
+            assert answer.status_code == 200, (kind, answer.text)
+            for one in _found(answer.json())[:1]:
+                held.add(kind)
+                assert client.get(f"/fhir/{kind}/{one['id']}").status_code == 200
+                assert client.get(f"/fhir/{kind}/{one['id']}/_history/1").status_code == 200 or "vread" not in codes
+                assert client.get(f"/fhir/{kind}/{one['id']}/_history").status_code == 200
+        for operation in resource.get("operation", ()):
+            path = (
+                f"/fhir/Patient/{house.patient}/${operation['name']}"
+                if kind == "Patient"
+                else f"/fhir/{kind}/${operation['name']}"
+            )
+            assert client.get(path, params=whose if kind != "Patient" else {}).status_code == 200, path
     assert {"Patient", "Encounter", "DocumentReference", "Provenance"} <= held
     assert {resource["type"] for resource in statement["rest"][0]["resource"]} == set(TYPES)
     assert {kind: set(known) for kind, known in SEARCH_PARAMETERS.items() if kind != "Provenance"} == parameters_by_type()
     assert SEARCH_PARAMETERS.keys() == {kind for kind, kept in TYPES.items() if kept.searched} and "_id" in _EVERY
+
+
+def test_all_of_a_patient_comes_as_a_stream(house):
+    client, path = house.client("professional"), f"/fhir/Patient/{house.patient}/$everything"
+    before = len(house.audit("everything"))
+    bundle = _valid(client.get(path).json())
+    kinds = [one["resourceType"] for one in _found(bundle)]
+    assert kinds == ["Patient", "DocumentReference", "Encounter"] and bundle["entry"][0]["fullUrl"].endswith(house.patient)
+    lines = client.get(path, headers={"Accept": "application/fhir+ndjson"})
+    assert lines.headers["content-type"].startswith("application/fhir+ndjson")
+    assert [json.loads(line)["resourceType"] for line in lines.text.splitlines()] == kinds
+    page = client.get(path, params={"_count": 2}).json()
+    rest = client.get(next(link["url"] for link in page["link"] if link["relation"] == "next")).json()
+    assert [one["resourceType"] for one in _found(page) + _found(rest)] == kinds
+    assert "entry" not in _valid(client.get(path, params={"_type": "Goal"}).json())
+    assert len(_found(house.client("author").get(path).json())) == 4
+    rows = house.audit("everything")[before:]
+    assert len(rows) == 6 and all(row["patient_id"] is not None for row in rows)
+    for wrong in ("start=soon", "_type=Nonsense", "after=x"):
+        assert client.get(f"{path}?{wrong}").status_code == 400, wrong
+    assert client.get("/fhir/Patient/nobody/$everything").status_code == 404
+    assert client.get(f"{path}?colour=blue", headers={"Prefer": "handling=strict"}).status_code == 400
+
+
+def test_the_summary_and_the_newest_results_are_answered_and_audited(house):
+    client = house.client("professional")
+    document = _valid(client.get(f"/fhir/Patient/{house.patient}/$summary").json())
+    assert document["type"] == "document" and document["entry"][0]["resource"]["resourceType"] == "Composition"
+    assert house.audit("summary")[-1]["patient_id"] is not None
+    assert client.get("/fhir/Patient/nobody/$summary").status_code == 404
+    assert _valid(client.get("/fhir/Observation/$lastn", params={"patient": house.patient}).json())["type"] == "searchset"
+    assert client.get("/fhir/Observation/$lastn").status_code == 400
+    assert client.get("/fhir/Observation/$lastn", params={"patient": house.patient, "max": "0"}).status_code == 400
+
+
+def test_a_reader_that_holds_a_version_says_so(house):
+    client, path = house.client("professional"), f"/fhir/Patient/{house.patient}"
+    assert client.get(path, headers={"If-Match": 'W/"1"'}).status_code == 200
+    changed = client.get(path, headers={"If-Match": 'W/"7"'})
+    assert changed.status_code == 412 and _valid(changed.json())
+
+
+def test_what_comes_along_is_marked_and_parts_say_that_they_are_parts(house):
+    client = house.client("professional")
+    asked = {"patient": house.patient, "_include": "Encounter:patient", "_elements": "period"}
+    bundle = _valid(client.get("/fhir/Encounter", params=asked).json())
+    assert [one["search"]["mode"] for one in bundle["entry"]] == ["match", "include"]
+    encounter, patient = _found(bundle)
+    assert encounter["meta"]["tag"][0]["code"] == "SUBSETTED" and encounter.keys() >= {"period", "status", "class"}
+    assert "subject" not in encounter and "name" in patient
+    assert house.audit("search")[-1]["patient_id"] is not None  # though the answer does not say whose it is
+    refused = client.get("/fhir/Encounter", params={"patient": house.patient, "_include:iterate": "Encounter:patient"})
+    assert refused.status_code == 400 and ":iterate" in refused.json()["issue"][0]["diagnostics"]
+    assert "period" not in client.get(f"/fhir/Encounter/{encounter['id']}?_summary=true").json()
 
 
 def test_every_read_of_a_patient_leaves_a_row_without_a_value(house):
