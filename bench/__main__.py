@@ -2,6 +2,7 @@
 
     python -m bench                    acks, record, through, both, documents, facts, latency, size, start (about six minutes)
     python -m bench acks both          only these
+    python -m bench flat --messages 100000         memory while so many documents with their facts go into the record
     python -m bench growth --messages 2000000      the same figures on a hub that already holds two million messages
 
 Figures depend on the machine and on who shares it: compare ratios, and read them beside the measured fdatasync.
@@ -168,6 +169,27 @@ def facts() -> Report:
     return report
 
 
+def flat(messages: int = 100_000) -> Report:
+    """Memory of the process and of its worker while laboratory reports of 14 results (PDF of 2 KB) go into the record."""
+    report: Report = {}
+    with hub() as h:
+        step = messages // 10
+        for n in range(10):
+            more = ("--kind", "lab", "--size", "2000", "--results", "14", "--patients", "300", "--run", f"F{n}")
+            began = time.perf_counter()
+            load(h.ports["record"], 8, step, *more)
+            h.settled()
+            report[f"after {(n + 1) * step}"] = {
+                "rss MB": round(h.rss_mb()),
+                "of workers MB": [round(h.rss_mb(pid)) for pid in h.workers()],
+                "reports per s": round(step / (time.perf_counter() - began)),
+            }
+            print(json.dumps(report[f"after {(n + 1) * step}"]), file=sys.stderr, flush=True)
+        report["facts"] = h.count("SELECT count(*) FROM derivation")
+        report["database MB"] = round(h.database.stat().st_size / 1e6)
+    return report
+
+
 def _translated(results: int, pdf: int) -> Report:
     import base64
     from zoneinfo import ZoneInfo
@@ -284,22 +306,26 @@ ORDINARY: dict[str, Callable[[], Report]] = {
 }
 
 
+LARGE: dict[str, Callable[..., Report]] = {"flat": flat, "growth": growth}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", nargs="*", help=f"{', '.join(ORDINARY)}, growth")
-    parser.add_argument("--messages", type=int, default=2_000_000, help="for growth")
+    parser.add_argument("what", nargs="*", help=f"{', '.join(ORDINARY)}, flat, growth")
+    parser.add_argument("--messages", type=int, default=0, help="for flat (100,000) and growth (2,000,000)")
     options = parser.parse_args()
     wanted = options.what or list(ORDINARY)
-    unknown = [name for name in wanted if name not in ORDINARY and name != "growth"]
+    unknown = [name for name in wanted if name not in ORDINARY and name not in LARGE]
     if unknown:
         parser.error(f"no such measurement: {', '.join(unknown)}")
     results: Report = {"cores": os.cpu_count(), "load before": os.getloadavg()[0], "fdatasync ms": fdatasync_ms()}
     print(json.dumps(results))
     for name in wanted:
         print(f"{name} …", file=sys.stderr, flush=True)
-        results[name] = growth(options.messages) if name == "growth" else ORDINARY[name]()
+        many = (options.messages,) if options.messages else ()
+        results[name] = LARGE[name](*many) if name in LARGE else ORDINARY[name]()
         print(json.dumps({name: results[name]}, ensure_ascii=False, indent=1), flush=True)
     results["fdatasync ms after"] = fdatasync_ms()
     out = Path(__file__).parent / "out"

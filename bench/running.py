@@ -116,9 +116,14 @@ class HubProcess:
 
     def cpu_with_workers_s(self) -> float:
         """Of the process and of its workers that live now."""
-        pid = self.process.pid
-        workers = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return self.cpu_s() + sum(self.cpu_s(int(worker)) for worker in workers)
+        return self.cpu_s() + sum(self.cpu_s(pid) for pid in self.workers())
+
+    def workers(self) -> list[int]:
+        """Its processes that live now."""
+        found: list[int] = []
+        for task in Path(f"/proc/{self.process.pid}/task").iterdir():
+            found += map(int, (task / "children").read_text().split())
+        return sorted(set(found))
 
     def count(self, sql: str) -> int:
         """What one query of the database counts."""
@@ -129,8 +134,8 @@ class HubProcess:
         connection.close()
         return int(found)
 
-    def rss_mb(self) -> float:
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
+    def rss_mb(self, pid: int = 0) -> float:
+        status = Path(f"/proc/{pid or self.process.pid}/status").read_text()
         return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 
     def stop(self) -> None:
