@@ -144,6 +144,11 @@ def extend(body: Json, url: str, kind: str, value: Any) -> None:
         body.setdefault("extension", []).append({"url": url, f"value{kind}": value})
 
 
+def written_on(scope: Scope) -> str:
+    """The day of the document, as a FHIR date."""
+    return values.moment(one(scope.reading.root, "effectiveTime"), scope)[:10]
+
+
 def sites(entry: Element, scope: Scope, path: str = "targetSiteCode") -> list[Json]:
     """Every `targetSiteCode` (or another site) of an entry."""
     return [made for part in entry.findall(names(path)) if (made := values.concept(part, scope)) is not None]

@@ -99,8 +99,7 @@ def _status(entry: Element, when: Json, scope: Scope) -> str:
     status = _STATUS.get(clinical.status_code(entry), "active")
     said = next(iter(when.values()), "")
     over = said.get("end", "") if isinstance(said, dict) else said
-    written = values.moment(one(scope.reading.root, "effectiveTime"), scope)
-    return "active" if status == "completed" and (not over or over[:10] >= written[:10]) else status
+    return "active" if status == "completed" and (not over or over[:10] >= clinical.written_on(scope)) else status
 
 
 def _detail(value: Element | None, scope: Scope) -> tuple[Json | None, bool]:

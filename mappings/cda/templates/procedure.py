@@ -41,8 +41,8 @@ def procedure(entry: Element, scope: Scope) -> Json | None:
     found = clinical.parts(entry, scope)
     if code is None:
         return None
-    status = "not-done" if clinical.is_negated(entry) else _STATUS.get(clinical.status_code(entry), "unknown")
-    body: Json = {"status": status, "code": code, **values.when(entry, scope, "performed")}
+    when = values.when(entry, scope, "performed")
+    body: Json = {"status": _status(entry, when, scope), "code": code, **when}
     _put_who(entry, body, scope)
     reasons = found.references("RSON", "CAUS", only=_REASONS)
     found.put(
@@ -60,6 +60,15 @@ def procedure(entry: Element, scope: Scope) -> Json | None:
     reference = scope.add("Procedure", entry, body)
     _put_part_of(scope, before, [one_ for one_ in found.references() if one_ not in reasons], reference)
     return reference
+
+
+def _status(entry: Element, when: Json, scope: Scope) -> str:
+    """statusCode; an act that is under way but dated after the document is only prepared."""
+    if clinical.is_negated(entry):
+        return "not-done"
+    status, said = _STATUS.get(clinical.status_code(entry), "unknown"), next(iter(when.values()), "")
+    begins = said.get("start", "") if isinstance(said, dict) else said
+    return "preparation" if status == "in-progress" and begins[:10] > clinical.written_on(scope) else status
 
 
 def _put_part_of(scope: Scope, before: int, inside: list[Json], reference: Json) -> None:
