@@ -196,7 +196,24 @@ def _observed(category: str = "") -> Translate:
     return lambda entry, scope: observe(entry, scope, category)
 
 
-_PLAIN = ("fr:102", "fr:150", "fr:170", "fr:171", "fr:172", "fr:74", "fr:209", "fr:12", "fr:48", "ihe:13", "ccd:31")
+_QUALIFIERS = ("fr:29", "fr:30", "fr:31", "ihe:1", "ihe:1.1", "ihe:1.2", "ccd:50", "ccd:51", "ccd:55", "ccd:57")
+_PLAIN = (
+    *_QUALIFIERS,
+    "fr:211",
+    "fr:212",
+    "fr:213",
+    "fr:102",
+    "fr:150",
+    "fr:170",
+    "fr:171",
+    "fr:172",
+    "fr:74",
+    "fr:209",
+    "fr:12",
+    "fr:48",
+    "ihe:13",
+    "ccd:31",
+)
 _PANELS = ("fr:55", "fr:56", "fr:7", "fr:98", "fr:208", "fr:95", "ihe:13.5.1", "ihe:13.5.2", "functional:7")
 _BY_CATEGORY = {
     "social-history": ("fr:52", "ihe:13.4", "ccd:33"),
