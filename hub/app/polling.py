@@ -58,9 +58,11 @@ async def poll(hub: Polls, name: str) -> None:
     """Let the source of that name look once, when it is this process's turn."""
     source = next((one for one in hub.sources if isinstance(one, FileSource) and one.name == name), None)
     if source is None:
-        return None
+        return
     if not hub.store.shared:
-        return await source.poll()
+        with contextlib.suppress(asyncio.CancelledError):  # the scheduler stops; the source ends the poll in hand by itself
+            await source.poll()
+        return
     turn = _Turn(hub, name)
     try:
         if await turn.take():
