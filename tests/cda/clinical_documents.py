@@ -25,7 +25,8 @@ _DOCUMENT = """<ClinicalDocument xmlns="urn:hl7-org:v3" xmlns:sdtc="urn:hl7-org:
 <code code="60591-5" {loinc}/><effectiveTime value="20260301101500+0100"/><setId root="1.2.250.1.999.1" extension="S7"/>
 <component><structuredBody><component><section>{head}<code code="{section}" {loinc}/><title>Essai</title>
 <text><content ID="yes">Oui</content><content ID="no">Non</content><content ID="said">des mots</content>
-<content ID="dash">-</content><content ID="before"/>derrière l'ancre<content ID="amount">2.5 V</content></text>{entries}</section></component>
+<content ID="dash">-</content>
+<content ID="before"/>derrière l'ancre<content ID="amount">2.5 V</content></text>{entries}</section></component>
 </structuredBody></component></ClinicalDocument>"""
 COMMENT = f"""<act classCode="ACT" moodCode="EVN"><templateId root="{FR}32"/><code code="48767-8" {LOINC}/>
 <text><reference value="#said"/></text></act>"""

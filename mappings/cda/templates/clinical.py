@@ -12,7 +12,7 @@ from mappings.cda import values
 from mappings.cda.scope import Scope
 from mappings.cda.templates.attachment import file_media
 from mappings.cda.walk import statements, translate_parts, translate_statement
-from mappings.cda.xml import V3, Element, attribute, has_template, local_name, names, one
+from mappings.cda.xml import V3, Element, attribute, every, has_template, local_name, names, one, text
 
 Json = dict[str, Any]
 
@@ -152,6 +152,20 @@ def written_on(scope: Scope) -> str:
 def sites(entry: Element, scope: Scope, path: str = "targetSiteCode") -> list[Json]:
     """Every `targetSiteCode` (or another site) of an entry."""
     return [made for part in entry.findall(names(path)) if (made := values.concept(part, scope)) is not None]
+
+
+def devices(entry: Element, scope: Scope) -> list[Json]:
+    """Devices that took part: their codes, else the name of their model."""
+    found = []
+    for part in every(entry, "participant"):
+        device = one(part, "participantRole/playingDevice")
+        if device is None:
+            continue
+        code = values.concept(one(device, "code"), scope) or values.concept(one(part, "participantRole/code"), scope)
+        name = text(one(device, "manufacturerModelName"))
+        if code is not None or name:
+            found.append({**(code or {}), **({"text": name} if name else {})})
+    return found
 
 
 def who_wrote(entry: Element, types: frozenset[str] = PERSONS) -> Json | None:

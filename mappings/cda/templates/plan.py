@@ -77,6 +77,8 @@ def _put_request_parts(entry: Element, body: Json, found: Parts, scope: Scope) -
         reasonReference=reasons,
         supportingInfo=[one_ for one_ in found.references() if one_ not in reasons],
     )
+    for device in clinical.devices(entry, scope):
+        clinical.extend(body, "urn:vaguemestre:device", "CodeableConcept", device)
     for kind, concept in found.mentions:
         if kind not in {"RSON", "CAUS"}:
             clinical.extend(body, "urn:vaguemestre:mention", "CodeableConcept", concept)

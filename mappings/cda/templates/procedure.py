@@ -50,7 +50,7 @@ def procedure(entry: Element, scope: Scope) -> Json | None:
         bodySite=clinical.sites(entry, scope),
         reasonCode=found.reasons(),
         reasonReference=reasons,
-        usedCode=[*_devices(entry, scope), *(said for kind, said in found.mentions if kind not in {"RSON", "CAUS"})],
+        usedCode=[*clinical.devices(entry, scope), *(said for kind, said in found.mentions if kind not in {"RSON", "CAUS"})],
     )
     for way in clinical.sites(entry, scope, "approachSiteCode"):
         clinical.extend(body, "urn:vaguemestre:approach-site", "CodeableConcept", way)
@@ -97,20 +97,6 @@ def _put_who(entry: Element, body: Json, scope: Scope) -> None:
     place = next((name for name in places if name), "")
     if place:
         body["location"] = {"type": "Location", "display": place}
-
-
-def _devices(entry: Element, scope: Scope) -> list[Json]:
-    """Devices that took part: their codes, else the name of their model."""
-    found = []
-    for part in every(entry, "participant"):
-        device = one(part, "participantRole/playingDevice")
-        if device is None:
-            continue
-        code = values.concept(one(device, "code"), scope) or values.concept(one(part, "participantRole/code"), scope)
-        name = text(one(device, "manufacturerModelName"))
-        if code is not None or name:
-            found.append({**(code or {}), **({"text": name} if name else {})})
-    return found
 
 
 TRANSLATORS: dict[str, Callable[[Element, Scope], Json | None]] = dict.fromkeys(
