@@ -22,7 +22,7 @@ run: $(STAMP) ## start the demonstration: a hub on loopback, a day of traffic, t
 	@$(BIN)/vaguemestre demo --keep
 
 test: $(STAMP) ## run the whole suite
-	@$(BIN)/python -m pytest -q -n 2 --dist loadscope $(ARGS)
+	@$(BIN)/python -m pytest -q -n 3 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 lint: $(STAMP) ## ruff, mypy --strict, import-linter
 	@$(BIN)/ruff check .

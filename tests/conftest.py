@@ -16,6 +16,17 @@ if str(_ROOT) not in sys.path:
 from bench.services import NatsServer, PostgresServer  # noqa: E402
 from tests.databases import Databases, MigratedFile  # noqa: E402
 
+SLOWEST_FIRST = ("chaos", "faults", "flow")  # so that no process is left alone with them at the end
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):  # one of several processes
+
+        def rank(item: pytest.Item) -> int:
+            return next((n for n, folder in enumerate(SLOWEST_FIRST) if folder in item.path.parts), len(SLOWEST_FIRST))
+
+        items.sort(key=rank)
+
 
 def _needed(name: str, found: bool) -> None:
     """Skip by name when a program is absent; fail when VAGUEMESTRE_REQUIRE_SERVICES=1."""
