@@ -15,16 +15,20 @@ from typing import TYPE_CHECKING, Any
 from adapters.mllp.frames import frame
 from hub.app.config import build
 from hub.app.demo_day import Event, the_day
+from hub.app.demo_patient import IPP, IPP_OID
+from hub.app.demo_ways import senders
 from hub.model.refusals import HubError
 
 if TYPE_CHECKING:
     from hub.web.server import WebServer
 
 MLLP_BELOW_WEB = 8080 - 2575
+INBOX = "letters"
 
 
 def configuration(port_base: int) -> dict[str, Any]:
-    """The demonstration's configuration: one source, the record, a simulated DMP, and one other application.
+    """The demonstration's configuration: a source over MLLP, a folder for documents, HTTP, the record, a simulated DMP, and one
+    other application.
 
     Above the MLLP port stand the application, where receipts go, and the DMP.
     """
@@ -40,7 +44,8 @@ def configuration(port_base: int) -> dict[str, Any]:
                 "listen": f"127.0.0.1:{mllp}",
                 "return_to": "receipts",
                 "routes": ["record", "requested"],
-            }
+            },
+            {"name": "letters", "kind": "folder", "path": INBOX, "pattern": "*.xml", "poll_s": 0.1, "routes": ["record"]},
         ],
         "destination": [
             {"name": "dpi", "kind": "mllp", "connect": f"127.0.0.1:{mllp + 1}"},
@@ -97,21 +102,17 @@ class _Demo:
             for n, name in enumerate(self._got, 1)
         ]
         dmp = await _simulated_dmp(self._mllp + 3)
+        (self._folder / INBOX).mkdir()
         hub = Hub(build(self._document, self._folder / "demo.toml"))
         await hub.start()
         try:
             await hub.start_web()
             out.print("\n[bold]Vaguemestre[/bold]: a hub on this machine, with an empty patient record.")
             out.print(f"  MLLP listens on 127.0.0.1:{self._mllp}; console and API on {hub.web.url}\n", soft_wrap=True)
-            answers = await self._play(out)
-            ok = await self._tell(out, hub, answers)
-            ticket = hub.tickets.issue("operator", "demo")
+            events = await self._play(out, hub)
+            ok = await self._tell(out, hub, events)
             if self._keep and not stop.is_set():
-                out.print(
-                    f"  Console (one-use link, as operator): [bold]{hub.web.url}/console/enter/{ticket}[/bold]", soft_wrap=True
-                )
-                out.print(f"  Send your own:  vaguemestre send --to 127.0.0.1:{self._mllp} FILE.hl7")
-                out.print("  Ctrl-C ends it; nothing of it is kept.\n")
+                await self._invite(out, hub)
                 await stop.wait()
             return 0 if ok else 1
         finally:
@@ -120,25 +121,40 @@ class _Demo:
                 application.close()
             await dmp.stop()
 
-    async def _play(self, out: Any) -> list[tuple[Event, bytes]]:
+    async def _play(self, out: Any, hub: Any) -> list[Event]:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
         events = list(the_day())
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._mllp)
-        answers = []
-        with Progress(
-            TextColumn("  {task.description}"), BarColumn(30), MofNCompleteColumn(), console=out, transient=True
-        ) as progress:
-            task = progress.add_task("the day", total=len(events))
-            for event in events:
-                progress.update(task, description=f"{event.at} {event.english}"[:40].ljust(40))
-                writer.write(frame(event.body))
-                answers.append((event, (await reader.readuntil(b"\x1c\r"))[1:-2]))
-                progress.advance(task)
-        writer.close()
-        return answers
+        columns = (TextColumn("  {task.description}"), BarColumn(30), MofNCompleteColumn())
+        token = await _token(hub, "town", "system")
+        async with senders(self._mllp, hub.web.url, token, self._folder / INBOX) as sent:
+            with Progress(*columns, console=out, transient=True) as progress:
+                task = progress.add_task("the day", total=len(events))
+                for event in events:
+                    progress.update(task, description=f"{event.at} {event.english}"[:40].ljust(40))
+                    await sent.send(event)
+                    progress.advance(task)
+        return events
 
-    async def _tell(self, out: Any, hub: Any, answers: list[tuple[Event, bytes]]) -> bool:
+    async def _invite(self, out: Any, hub: Any) -> None:
+        """What a reader can do with the hub while it stays."""
+        doctor = await _token(hub, "doctor", "professional", rpps="10000000017")
+        ticket = hub.tickets.issue("operator", "demo")
+        fhir = f"curl -s -H 'Authorization: Bearer {doctor}' '{hub.web.url}/fhir"
+        for line in (
+            f"  Console (one-use link, as operator): [bold]{hub.web.url}/console/enter/{ticket}[/bold]",
+            f"  Send your own:  vaguemestre send --to 127.0.0.1:{self._mllp} FILE.hl7",
+            "  Ask the record, as a doctor (the masked result is not shown):",
+        ):
+            out.print(line, soft_wrap=True, highlight=False)
+        for query in (
+            f"/Observation?patient.identifier=urn:oid:{IPP_OID}|{IPP}&code=718-7&_sort=-date'   # haemoglobin, newest first",
+            f"/MedicationDispense?patient.identifier=urn:oid:{IPP_OID}|{IPP}&_include=MedicationDispense:prescription'",
+        ):
+            out.print(f"    {fhir}{query}", soft_wrap=True, highlight=False, markup=False)
+        out.print("  Ctrl-C ends it; nothing of it is kept.\n")
+
+    async def _tell(self, out: Any, hub: Any, events: list[Event]) -> bool:
         from rich.box import SIMPLE_HEAD
         from rich.table import Table
 
@@ -146,22 +162,23 @@ class _Demo:
 
         by_control = await self._settled(hub, lambda tx: find_messages(tx, MessageFilter(limit=100)))
         table = Table(title="What became of each message", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-        for column in ("sent", "what", "type", "answer", "state", "deliveries"):
-            table.add_column(column, no_wrap=column in ("sent", "type", "state"))
-        for event, ack in answers:
-            control = event.body.split(b"|", 10)[9].decode()
-            kept = by_control[control]
-            code = next(line for line in ack.split(b"\r") if line.startswith(b"MSA")).split(b"|")[1].decode()
+        for column in ("sent", "what", "by", "type", "answer", "state", "deliveries"):
+            table.add_column(column, no_wrap=column in ("sent", "by", "type", "state"))
+        for event in events:
+            kept = by_control[event.control_id]
+            code = kept["ack"]["code"]
             error = kept["ack"]["error"]
             answer = f"{code} {error['code']}, {error['text']}" if error else code
             where = "\n".join(
                 f"{_MARKS.get(d['state'], d['state'])} {d['destination'].partition(':')[0]}" for d in kept["deliveries"]
             )
-            table.add_row(event.at, event.english, kept["type"], answer, kept["state"], where or "none")
+            table.add_row(event.at, event.english, event.way, kept["type"], answer, kept["state"], where or "none")
         out.print(table)
         out.print("  ✓ delivered   ⧗ waits: destination not configured   ROUTED: kept, a delivery is still open")
         counts = dict(await hub.store.read(lambda tx: tx.rows("SELECT type, count(*) FROM resource GROUP BY type ORDER BY type")))
         out.print("\n  The record now holds " + ", ".join(f"{n} {kind}" for kind, n in counts.items()) + ".")
+        left = await hub.store.read(lambda tx: tx.row("SELECT sum(facts), sum(unread) FROM translated"))
+        out.print(f"  Its documents gave {left[0]} facts; left in a document, and told: {left[1]}.")
         out.print(f"  The other application (dpi) got {self._got['dpi']} messages, in order.")
         out.print(
             f"  The DMP is simulated; for what it took, the creator got {self._got['receipts']} receipts (ZAM^Z01). "
@@ -196,6 +213,17 @@ class _Demo:
                 writer.close()
 
         return serve
+
+
+async def _token(hub: Any, name: str, role: str, rpps: str = "") -> str:
+    """A token of the demonstration's hub."""
+    from hub.web.tokens import Role, create
+
+    def make(tx: Any) -> str:
+        return create(tx, name=name, role=Role(role), rpps=rpps, next_id=hub.store.next_id, now_us=hub.store.now_us())
+
+    token: str = await hub.store.write(make)
+    return token
 
 
 async def _simulated_dmp(port: int) -> WebServer:

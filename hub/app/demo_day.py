@@ -1,33 +1,40 @@
-"""A short day of synthetic traffic: one invented patient of a hospital, its laboratory and its radiology."""
+"""A short day of synthetic traffic: one invented patient of a hospital, of its laboratory and radiology, and of a town."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 
-from hub.app.demo_documents import cda, mdm, pdf
-from hub.app.demo_patient import (
-    AGENDA_OID,
-    DOCUMENT_OID,
-    HOSPITAL,
-    IPP_OID,
-    MOVEMENT_OID,
-    ORDER_OID,
-    OTHER_INS,
-    OTHER_IPP,
-    pid,
-    pv1,
-)
+from hub.app import demo_cda_day as documents
+from hub.app.demo_documents import imaging_report, mdm, pdf
+from hub.app.demo_patient import AGENDA_OID, HOSPITAL, IPP_OID, MOVEMENT_OID, ORDER_OID, OTHER_INS, OTHER_IPP, pid, pv1
+from hub.formats.er7.of_cda import er7_of_document
+
+
+class Way(StrEnum):
+    """How it reaches the hub; a document without a message around it comes as a file or over HTTP."""
+
+    MLLP = "MLLP"
+    FOLDER = "folder"
+    HTTP = "HTTP"
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One message of the day: when it is said to be sent, what it is, and its bytes."""
+    """One message or document of the day: when it is said to be sent, what it is, its bytes, and its way."""
 
     at: str
     english: str
     body: bytes
+    way: Way = Way.MLLP
+
+    @property
+    def control_id(self) -> str:
+        """MSH-10 of the message, or of the one that a bare document is kept as."""
+        message = self.body if self.way is Way.MLLP else er7_of_document(self.body)
+        return message.split(b"|", 10)[9].decode()
 
 
 def _message(*segments: str) -> bytes:
@@ -39,6 +46,8 @@ def _msh(kind: str, control: str, at: str, *, app: str = "GAM", version: str = "
     return f"MSH|^~\\&|{app}|CHU-DEMO|VAGUEMESTRE|HUB|{at}||{kind}|{control}|T|{version}|||||FRA|UNICODE UTF-8{end}"
 
 
+# A report that is mailed to the practitioner and not to the patient is one that she cannot see yet (table of MSSanté routing).
+_BY_MAIL = {"DESTMSSANTEPS": "Y", "INVISIBLE_PATIENT": "Y"}
 _PAM = "2.11^IHE_FRANCE-2.11-PAM"
 
 
@@ -116,31 +125,52 @@ def _appointment(control: str, at: str) -> bytes:
 
 
 def the_day() -> Iterator[Event]:
-    """The messages, in order."""
-    first, second, wrong = f"{DOCUMENT_OID}.1", f"{DOCUMENT_OID}.2", f"{DOCUMENT_OID}.3"
-    chest = f"{DOCUMENT_OID}.100"
-    consent = "ZFA|ACTIF|20260101|||||||INO|20261124075000|IC|20261124075000"
+    """The messages and documents, in order."""
     yield Event("06:40", "arrival at the emergency department", _emergency("DEMO0001", "20261124064000"))
+    consent = "ZFA|ACTIF|20260101|||||||INO|20261124075000|IC|20261124075000"
     yield Event("07:58", "admission, with consent", _adt("A01", "ADT_A01", "DEMO0002", "20261124075800", more=(consent,)))
     yield Event("08:05", "both numbers are one patient", _merge("DEMO0003", "20261124080500"))
+    yield from _of_the_town()
     yield Event("08:20", "laboratory order", _order("DEMO0004", "20261124082000"))
     yield Event("09:12", "results, with a PDF", _lab_results("DEMO0005", "20261124091200"))
     yield Event("09:40", "a result corrected", _lab_results("DEMO0006", "20261124094000", potassium="4.4", status="C"))
-    v1 = cda(first, set_id=chest, version=1)
-    yield Event("10:40", "imaging report (CDA)", mdm("T02", "DEMO0007", "20261124104000", first, v1, action="NW", status="F"))
-    v2 = cda(second, set_id=chest, version=2, replaces=first)
-    yield Event(
-        "11:30",
-        "the same, corrected",
-        mdm("T10", "DEMO0008", "20261124113000", second, v2, action="RO", status="C", replaces=first),
-    )
+    yield from _biology()
+    yield from _imaging()
+    yield Event("15:30", "appointment for the follow-up", _appointment("DEMO0012", "20261124153000"))
+    ordered = mdm("T02", "DEMO0014", "20261124161000", documents.prescription(), app="DPI")
+    yield Event("16:10", "e-prescription of two lines (CDA)", ordered)
+    yield Event("16:45", "discharge", _adt("A03", "ADT_A03", "DEMO0013", "20261124164500", place="USIC^2^B"))
+    yield Event("17:30", "the pharmacy's dispensation (CDA)", documents.dispensation().xml(), Way.HTTP)
+
+
+def _of_the_town() -> Iterator[Event]:
+    """What her practitioner and a laboratory in town hand over: documents alone."""
+    yield Event("08:10", "the practitioner's synthesis (CDA)", documents.synthesis().xml(), Way.FOLDER)
+    yield Event("08:12", "a blood count of last week (CDA)", documents.blood_count_before().xml(), Way.HTTP)
+
+
+def _biology() -> Iterator[Event]:
+    count, corrected = documents.blood_count(), documents.blood_count_corrected()
+    yield Event("09:50", "today's blood count (CDA)", mdm("T02", "DEMO0015", "20261124095000", count, app="SIL"))
+    again = mdm("T10", "DEMO0016", "20261124101500", corrected, action="RO", status="C", app="SIL")
+    yield Event("10:15", "the same, corrected", again)
+    yield Event("10:30", "blood group (CDA)", mdm("T02", "DEMO0017", "20261124103000", documents.blood_group(), app="SIL"))
+    hidden = mdm("T02", "DEMO0018", "20261124104500", documents.masked_report(), app="SIL", MASQUE_PS="Y")
+    yield Event("10:45", "a result masked to professionals (CDA)", hidden)
+
+
+def _imaging() -> Iterator[Event]:
+    """A report in two versions, one of somebody else, and its withdrawal; between them a vaccination and a transfer."""
+    first, second = imaging_report(1), imaging_report(2, version=2, replaces=1)
+    made = mdm("T02", "DEMO0007", "20261124105000", first, **_BY_MAIL)
+    yield Event("10:50", "imaging report (CDA)", made)
+    again = mdm("T10", "DEMO0008", "20261124113000", second, action="RO", status="C", **_BY_MAIL)
+    yield Event("11:30", "the same, corrected", again)
+    vaccinated = mdm("T02", "DEMO0019", "20261124120000", documents.vaccination_note(), app="DPI")
+    yield Event("12:00", "vaccination note (CDA)", vaccinated)
     yield Event("13:05", "transfer", _adt("A02", "ADT_A02", "DEMO0009", "20261124130500", place="USIC^2^B"))
-    stranger = cda(wrong, set_id=f"{DOCUMENT_OID}.101", version=1, matricule=OTHER_INS)
-    yield Event(
-        "14:20", "report of another patient", mdm("T02", "DEMO0010", "20261124142000", wrong, stranger, action="NW", status="F")
-    )
-    withdrawn = mdm("T04", "DEMO0011", "20261124151000", second, v2, action="CA", status="D")
+    stranger = mdm("T02", "DEMO0010", "20261124142000", imaging_report(3, set_number=101, matricule=OTHER_INS), **_BY_MAIL)
+    yield Event("14:20", "report of another patient", stranger)
+    withdrawn = mdm("T04", "DEMO0011", "20261124151000", second, action="CA", status="D", **_BY_MAIL)
     yield Event("15:10", "withdrawal of the imaging report", withdrawn)
     yield Event("15:11", "message repeated by its sender", withdrawn)
-    yield Event("15:30", "appointment for the follow-up", _appointment("DEMO0012", "20261124153000"))
-    yield Event("16:45", "discharge", _adt("A03", "ADT_A03", "DEMO0013", "20261124164500", place="USIC^2^B"))
