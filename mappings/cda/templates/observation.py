@@ -220,7 +220,8 @@ _BY_CATEGORY = {
     "survey": ("fr:25", "fr:6", "fr:8", "fr:89", "fr:110", "functional:6", "functional:1", "functional:4"),
 }
 _LEFT = {
-    "a transfer of the patient": ("fr:28", "fr:97"),
+    "a transfer of the patient": ("fr:28",),
+    "the hospital that is preferred": ("fr:97",),
     "a reference to another document": ("fr:35", "ihe:4"),
     "a reference to another entry": ("fr:36", "ihe:4.1"),
     "who covers the patient's expenses": ("fr:61", "ihe:17", "ccd:20", "fr:94", "ihe:18", "ccd:26"),
@@ -235,6 +236,8 @@ TRANSLATORS: dict[str, Translate] = {
     **dict.fromkeys(known_as("fr:32", "ihe:2", "ccd:40"), remark),
     **{root: _left(sentence) for sentence, told in _LEFT.items() for root in known_as(*told)},
     "1.3.6.1.4.1.19376.1.5.3.1.1.10.4.1": _left("a transport of the patient"),
+    "1.3.6.1.4.1.19376.1.5.3.1.1.10.4.2": _left("the hospital that is preferred"),
+    "1.3.6.1.4.1.19376.1.5.3.1.1.25.1.4.1": _left("a transfer of the patient"),
     **dict.fromkeys(known_as(*_PLAIN), _observed()),
     **dict.fromkeys(known_as("ccd:32"), panel),
 }
