@@ -4,6 +4,9 @@ Beside its plain row (`Observation.code`, code, system), a coded value that is a
 (`Observation.code/date`, `<patient number>|<code>`, date). These stand in the order in which they are asked for, so the newest
 results of one analysis are read without a look at the patient's other ones.
 
+An Observation about somebody else in the patient's record (`focus`: the mother, a donor) has no rows of codes: what is asked by
+code is about the patient.
+
 Standard: FHIR R4 search parameters of these resources.
 """
 
@@ -26,7 +29,10 @@ _ROWS = {kind: [one for one in PARAMETERS[kind].values() if one.kind in WITH_ROW
 def clinical_tokens(kind: str, body: Json, patient_id: int | None) -> Iterator[Token]:
     """The search rows of one resource."""
     date = sort_date(body) if patient_id is not None else ""
+    about_another = kind == "Observation" and bool(body.get("focus"))
     for parameter in _ROWS[kind]:
+        if about_another and parameter.kind in ("coded", "dated"):
+            continue
         for path in parameter.paths:
             for value in values_at(body, path):
                 if isinstance(value, dict):

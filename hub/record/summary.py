@@ -37,7 +37,7 @@ _NAMED = {
     "MedicationStatement": ("medicationCodeableConcept",),
     "MedicationRequest": ("medicationCodeableConcept",),
     "FamilyMemberHistory": ("relationship", "condition.code"),
-    "DeviceUseStatement": ("device",),
+    "DeviceUseStatement": ("device>type", "device>deviceName.name", "device.display"),
     "DeviceRequest": ("codeCodeableConcept", "codeReference"),
     "Goal": ("description",),
     "Appointment": ("serviceType", "description"),

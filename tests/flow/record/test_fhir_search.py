@@ -247,6 +247,13 @@ def test_a_dispensation_is_found_by_the_line_that_it_names(chart: Chart) -> None
     assert chart.keys("MedicationDispense", ("prescription", f"MedicationStatement/{request['id']}")) == []
 
 
+def test_what_is_about_somebody_else_is_not_found_by_its_code(chart: Chart) -> None:
+    chart.tell(observation("MOTHER", "718-7", 11, "2026-04-01", focus=[{"display": "mère"}]))
+    assert chart.keys("Observation", ("code", "718-7")) == ["O3", "O2", "O1"]
+    assert "MOTHER" not in chart.keys("Observation", ("category", "laboratory"))
+    assert chart.keys("Observation", ("focus:missing", "false")) == ["MOTHER"]
+
+
 def test_references_stay_with_one_person(chart: Chart) -> None:
     chart.tell(fact("DiagnosticReport", "R9", status="final", code=code(LOINC, "1"), result=[to("Observation", "O1")]), who="P2")
     page = chart.page("DiagnosticReport", ("_include", "DiagnosticReport:result"), who="P2")

@@ -333,9 +333,11 @@ def test_searches_use_an_index(engine: Any) -> None:
         ("DocumentReference", [("patient", queries_id()), ("status", "current")]),
         ("DocumentReference", [("status", "current")]),
         ("Encounter", []),
+        ("Observation", [("_lastUpdated", "ge2026"), ("_sort", "_lastUpdated")]),
     ):
         queries.search(tx, kind, params, viewer=viewer)
-    assert len(plans) == 9  # those of a patient first ask whose numbers are meant
+    assert "resource_by_update" in plans[-1]
+    assert len(plans) == 10  # those of a patient first ask whose numbers are meant
     for plan in plans:
         assert "SCAN r" not in plan and "Seq Scan on resource" not in plan, plan
 
