@@ -90,7 +90,7 @@ def inside(body: Json, reference: Any) -> list[Json]:
         if not isinstance(part, dict) or any(part is one for one in found):
             continue
         found.append(part)
-        todo += [part[name] for name in ("practitioner", "organization") if name in part]
+        todo += [part[name] for name in ("practitioner", "organization", "owner") if name in part]
         todo += [one for key, one in contained.items() if key == part.get("reference")]
     return found
 
