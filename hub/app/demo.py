@@ -79,6 +79,7 @@ def run_demo(*, keep: bool, port_base: int) -> int:
         return 1
 
 
+_READ = "SELECT sum(t.facts), sum(t.unread) FROM translated t JOIN resource d ON d.id = t.document_id WHERE d.status = 'current'"
 _MARKS = {"DELIVERED": "✓", "WAITING": "⧗", "REFUSED": "✗", "DEAD": "✗"}
 
 
@@ -177,8 +178,8 @@ class _Demo:
         out.print("  ✓ delivered   ⧗ waits: destination not configured   ROUTED: kept, a delivery is still open")
         counts = dict(await hub.store.read(lambda tx: tx.rows("SELECT type, count(*) FROM resource GROUP BY type ORDER BY type")))
         out.print("\n  The record now holds " + ", ".join(f"{n} {kind}" for kind, n in counts.items()) + ".")
-        left = await hub.store.read(lambda tx: tx.row("SELECT sum(facts), sum(unread) FROM translated"))
-        out.print(f"  Its documents gave {left[0]} facts; left in a document, and told: {left[1]}.")
+        facts, left = await hub.store.read(lambda tx: tx.row(_READ))
+        out.print(f"  {facts} of these were read in documents; {left} entry was left in its document, which its message tells.")
         out.print(f"  The other application (dpi) got {self._got['dpi']} messages, in order.")
         out.print(
             f"  The DMP is simulated; for what it took, the creator got {self._got['receipts']} receipts (ZAM^Z01). "

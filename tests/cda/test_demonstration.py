@@ -11,8 +11,8 @@ from mappings.registry import builtin
 
 SITE = Site(source="his", environment="test")
 FACTS = {
-    "Observation": 9,
-    "DiagnosticReport": 5,
+    "Observation": 7,
+    "DiagnosticReport": 4,
     "MedicationRequest": 2,
     "MedicationDispense": 2,
     "Immunization": 1,
