@@ -8,6 +8,8 @@ from __future__ import annotations
 import binascii
 import re
 
+import pybase64
+
 from hub.model.refusals import Unreadable
 
 _BLANKS = b" \t\r\n\f\v"
@@ -25,7 +27,7 @@ def decode(data: bytes) -> bytes:
         Unreadable: any other character, or padding before the end.
     """
     try:
-        return binascii.a2b_base64(data, strict_mode=True)
+        return pybase64.b64decode(data, validate=True)
     except binascii.Error:
         pass
     if b"\\" in data:
@@ -35,7 +37,7 @@ def decode(data: bytes) -> bytes:
         raise Unreadable(at="OBX-5", condition="102", sentence="OBX-5: not base64")
     if len(data) % 4 == 1:
         data = data[:-1]
-    return binascii.a2b_base64(data + b"=" * (-len(data) % 4))
+    return pybase64.b64decode(data + b"=" * (-len(data) % 4), validate=True)
 
 
 def _escaped(found: re.Match[bytes]) -> bytes:

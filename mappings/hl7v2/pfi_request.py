@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from hub.formats.cda_header import canonical
 from hub.formats.er7 import Message, Segment
 from hub.model.identifiers import INS_NIA, INS_NIR, INS_NIR_DEMO, INS_NIR_TEST, InsMatricule
 from hub.model.identity import PatientIdentity, ins_is_usable
+from hub.model.once import once
 from hub.model.record_change import INVISIBLE_PATIENT, INVISIBLE_REP_LEGAUX, MASQUE_PS, DocumentAction
 from hub.model.site import Site
 from mappings.hl7v2.cda_document import CdaDocument, read_cda
@@ -95,20 +95,20 @@ class PfiRequest:
         """Whether a flag is Y; a flag that is absent says no."""
         return self._values.get(flag) == "Y"
 
-    @cached_property
+    @once
     def action(self) -> DocumentAction | None:
         """What OBX-11 of the first document asks for; None when it is none of F, C, D."""
         return ACTION_OF_OBX_11.get(self.documents[0].text(11).upper()) if self.documents else None
 
-    @cached_property
+    @once
     def identity(self) -> PatientIdentity:
         return pid_identity(self.message, self.site)
 
-    @cached_property
+    @once
     def participations(self) -> tuple[Prt, ...]:
         return tuple(Prt(segment, self.message) for segment in self.message.segments("PRT"))
 
-    @cached_property
+    @once
     def recipients(self) -> tuple[Prt, ...]:
         """Those of PRT that receive the mail and have an address."""
         return tuple(prt for prt in self.participations if prt.role == "RCT" and prt.address)
@@ -122,12 +122,12 @@ class PfiRequest:
         """
         return self.cdas
 
-    @cached_property
+    @once
     def cdas(self) -> tuple[CdaDocument, ...]:
         """What `read_documents` gives, read once."""
         return tuple(read_cda(obx, self.message) for obx in self.documents)
 
-    @cached_property
+    @once
     def companions(self) -> tuple[str, ...]:
         """Numbers of the documents that COMP_LOT says belong to this one, in the form of a CDA id.
 
@@ -137,12 +137,12 @@ class PfiRequest:
         found = (canonical(one.text(1), one.text(2)) for values in lists for one in values)
         return tuple(dict.fromkeys(number for number in found if number))
 
-    @cached_property
+    @once
     def mask(self) -> int:
         """What the flags hide, as bits."""
         return sum(bit for flag, bit in MASK_OF_FLAG.items() if self.says(flag))
 
-    @cached_property
+    @once
     def national_ins(self) -> InsMatricule | None:
         """The INS that may go to national services: qualified, of this environment, with the right key."""
         return next((ins for ins in self._of_this_environment if ins.key_is_right), None) if self._is_qualified else None
@@ -158,12 +158,12 @@ class PfiRequest:
     def _is_qualified(self) -> bool:
         return ins_is_usable(self.identity.statuses)
 
-    @cached_property
+    @once
     def _of_this_environment(self) -> tuple[InsMatricule, ...]:
         roots = NATIONAL_ROOTS.get(self.site.environment, NATIONAL_ROOTS["production"])
         return tuple(sorted((ins for ins in self.identity.ins if ins.oid in roots), key=lambda ins: roots.index(ins.oid)))
 
-    @cached_property
+    @once
     def txa(self) -> Line | None:
         segment = self.message.first("TXA")
         return Line.of(segment, self.message) if segment is not None else None
