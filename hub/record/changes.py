@@ -44,12 +44,13 @@ def changes_since(
     marks = ",".join("?" * len(types))
     of_types = f"AND r.type IN ({marks})" if types else ""
     end = tx.row(
-        "SELECT updated_at, id FROM resource WHERE updated_at >= ? AND updated_at < ? AND (updated_at > ? OR id > ?)"
-        " ORDER BY updated_at, id LIMIT 1 OFFSET ?",
+        "SELECT r.updated_at, r.id FROM resource r WHERE r.updated_at >= ? AND r.updated_at < ?"  # noqa: S608 - our names
+        f" AND (r.updated_at > ? OR r.id > ?) AND {hiding.sql} ORDER BY r.updated_at, r.id LIMIT 1 OFFSET ?",
         at,
         before_us,
         at,
         number,
+        *hiding.values,
         max(limit, _WALKED) - 1,
     )
     last = end if end is not None else (before_us, 0)

@@ -175,6 +175,13 @@ def test_the_summary_is_an_ips_document(chart: Chart) -> None:
     chart.tell(
         fact("AllergyIntolerance", "A1", code={"text": "Pénicilline"}, verificationStatus={"coding": [{"code": "refuted"}]}),
         fact("Immunization", "V1", status="completed", vaccineCode={"text": "ROR"}, occurrenceDateTime="2020-01-01"),
+        fact(
+            "DeviceUseStatement",
+            "U1",
+            status="active",
+            device={"reference": "#d"},
+            contained=[{"resourceType": "Device", "id": "d", "type": {"text": "Stimulateur"}}],
+        ),
     )
     document = summary(
         chart.tx, chart.patients["P1"], READER, base="http://h/fhir", document="0b0f", at="2026-11-24T10:00:00Z", author="PFI-X"
@@ -184,12 +191,13 @@ def test_the_summary_is_an_ips_document(chart: Chart) -> None:
     composition = document["entry"][0]["resource"]
     sections = {one["code"]["coding"][0]["code"]: one for one in composition["section"]}
     held = {f"{one['resource']['resourceType']}/{one['resource']['id']}" for one in document["entry"]}
-    assert {"11450-4", "48765-2", "10160-0", "11369-6", "30954-2", "11348-0", "8716-3"} == sections.keys()
+    assert {"11450-4", "48765-2", "10160-0", "11369-6", "30954-2", "11348-0", "8716-3", "46264-8"} == sections.keys()
     for one in sections.values():
         assert {entry["reference"] for entry in one.get("entry", ())} <= held
         assert bool(one.get("entry")) is ("emptyReason" not in one)
         ElementTree.fromstring(one["text"]["div"])
     assert [one["code"] for one in sections["48765-2"]["emptyReason"]["coding"]] == ["unavailable", "no-allergy-info"]
+    assert "Stimulateur" in sections["46264-8"]["text"]["div"]
     assert "Asthme &lt;b&gt;&amp;" in sections["11450-4"]["text"]["div"] and len(sections["30954-2"]["entry"]) == 1
     assert summary(chart.tx, uid_text(7), READER, base="", document="1", at="", author="") is None
 
