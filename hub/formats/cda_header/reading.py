@@ -351,4 +351,7 @@ def _text(parent: etree._Element | None, names: str) -> str:
 
 def _all_text(element: etree._Element | None) -> str:
     """Text of an element and what is inside it, each run of blanks as one."""
-    return "" if element is None else " ".join("".join(cast(Iterator[str], element.itertext(tag=etree.Element))).split())
+    if element is None:
+        return ""
+    said = (element.text or "") if not len(element) else "".join(cast(Iterator[str], element.itertext(tag=etree.Element)))
+    return " ".join(said.split())
