@@ -47,8 +47,8 @@ PHARMACIST = _OF_TOWN("810007777777", "OFFICINE", "CLAUDE", "G15_21/A", "1350000
 class DemoDocument:
     """What a document says in its header. `at` is YYYYMMDDhhmm in Paris.
 
-    `models` are template roots, `ROOT/EXTENSION` with a version; `event` stands in the main serviceEvent before its times,
-    `event_status` after them.
+    `begun` is when the act began that it tells of; `at` when it is unsaid. `models` are template roots, `ROOT/EXTENSION` with a
+    version. `event` stands in the main serviceEvent before its times, `event_status` after them.
     """
 
     number: str
@@ -64,6 +64,7 @@ class DemoDocument:
     version: int = 1
     replaces: str = ""
     matricule: str = INS
+    begun: str = ""
     event: str = ""
     event_status: str = ""
 
@@ -132,7 +133,7 @@ def _people(said: DemoDocument) -> str:
 
 
 def _context(said: DemoDocument) -> str:
-    by, day = said.author, f"{said.at}00+0100"
+    by, day = said.author, f"{said.begun or said.at}00+0100"
     performer = f'<assignedEntity><id root="1.2.250.1.71.4.2.1" extension="{by.rpps}"/>'
     setting = f'<standardIndustryClassCode code="{by.setting}" codeSystem="1.2.250.1.213.1.1.4.9"/>'
     replaced = f'<parentDocument><id root="{said.replaces}"/></parentDocument>' if said.replaces else ""

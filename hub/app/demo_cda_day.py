@@ -41,6 +41,7 @@ def laboratory_report(
         models=_CR_BIO,
         version=version,
         replaces=f"{DOCUMENT_OID}.{replaces}" if replaces else "",
+        begun=f"{at[:8]}0730",
         event_status=_LAB_STATUS,
         body=structured(chapter, entries.copy_of(pdf("Compte rendu d'examens biologiques (exemple)"))),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 
@@ -18,3 +19,9 @@ def set_up_logging(*, level: int = logging.INFO) -> None:
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s", stream=sys.stderr, force=True)
+    logging.getLogger("apscheduler.executors.default").addFilter(_is_no_cancelled_job)
+
+
+def _is_no_cancelled_job(record: logging.LogRecord) -> bool:
+    """A job that a stopping process cancels is no error."""
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))

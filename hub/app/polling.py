@@ -58,11 +58,9 @@ async def poll(hub: Polls, name: str) -> None:
     """Let the source of that name look once, when it is this process's turn."""
     source = next((one for one in hub.sources if isinstance(one, FileSource) and one.name == name), None)
     if source is None:
-        return
+        return None
     if not hub.store.shared:
-        with contextlib.suppress(asyncio.CancelledError):  # the scheduler stops; the source ends the poll in hand by itself
-            await source.poll()
-        return
+        return await source.poll()
     turn = _Turn(hub, name)
     try:
         if await turn.take():
