@@ -32,9 +32,10 @@ def _section(number: str, code: str, title: str, told: str, *entries: str) -> st
     )
 
 
-def _lines(rows: dict[str, str]) -> str:
-    """A narrative: a list whose items have an anchor each."""
-    return "<list>" + "".join(f'<item><content ID="{name}">{text}</content></item>' for name, text in rows.items()) + "</list>"
+def _lines(rows: dict[str, str], said: dict[str, str] | None = None) -> str:
+    """A narrative: a list whose items begin with what their anchor names; `said` follows it."""
+    items = (f'<item><content ID="{name}">{text}</content>{(said or {}).get(name, "")}</item>' for name, text in rows.items())
+    return f"<list>{''.join(items)}</list>"
 
 
 def copy_of(content: bytes) -> str:
@@ -66,14 +67,14 @@ class Result:
 
 def chapter(code: str, title: str, at: str, *results: Result) -> str:
     """One chapter of a laboratory report. `at` (YYYYMMDDhhmm): when the specimens were taken."""
-    rows = {f"r{n}": f"{one.name} : {one.value} {one.unit}".strip() for n, one in enumerate(results) if one.unit}
-    rows |= {f"r{n}": one.name for n, one in enumerate(results) if not one.unit}
+    rows = {f"r{n}": one.name for n, one in enumerate(results)}
+    said = {f"r{n}": f" : {one.value} {one.unit}" for n, one in enumerate(results) if one.unit}
     told = "".join(_result(one, f"r{n}", at) for n, one in enumerate(results))
     act = (
         f'<act classCode="ACT" moodCode="EVN">{_templates(_E + "21")}'
         f'<code code="{code}" codeSystem="{LOINC}" displayName="{title}"/><statusCode code="completed"/>{told}</act>'
     )
-    return _section("70", code, title, _lines(rows), act).replace("<entry>", '<entry typeCode="DRIV">')
+    return _section("70", code, title, _lines(rows, said), act).replace("<entry>", '<entry typeCode="DRIV">')
 
 
 def _result(said: Result, anchor: str, at: str) -> str:

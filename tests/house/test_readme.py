@@ -24,9 +24,10 @@ def _free_port() -> str:
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_the_tour(tmp_path):
     blocks = re.findall(r"^```sh tour\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    assert len(blocks) == 7
+    assert len(blocks) == 10
     script = "set -m\n" + "\n".join(f"{block}\necho '== end of block {n}'" for n, block in enumerate(blocks, 1))
     script = script.replace("8080", _free_port()).replace("2575", _free_port())
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
     command = tmp_path / "bin" / "vaguemestre"
     command.parent.mkdir()
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m hub.app.cli "$@"\n')
@@ -36,7 +37,7 @@ def test_the_tour(tmp_path):
         ["bash", "-e", "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=100, check=False
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
-    said = dict(zip("1234567", re.split(r"== end of block \d\n", done.stdout), strict=False))
+    said = dict(zip(map(str, range(1, 11)), re.split(r"== end of block \d+\n", done.stdout), strict=False))
     assert "record" in said["1"]
     assert "AA" in said["2"] and "Encounter" in said["2"]
     assert said["3"].count(": AA") == 2 and said["3"].count("TOUR1") == 1
@@ -46,4 +47,8 @@ def test_the_tour(tmp_path):
     assert '"control_id":"TOUR3"' in said["6"].replace(" ", "")
     for kind in ("Patient", "Encounter", "Observation"):
         assert said["6"].count(f'"resourceType":"{kind}"') == 1, kind
+    assert said["7"].count("200 is AA") == 2
+    assert re.findall(r'"value":([\d.]+)', said["8"]) == ["10.6", "11.2"] and '"title":"Allergies et intolérances"' in said["8"]
+    assert "/entryRelationship[1]/observation" in said["9"].partition("Message ")[0]
+    assert re.findall(r"finding +(\w+) at /ClinicalDocument", said["9"]) == ["CDA_NO_INS", "NOT_READ"]
     assert "INVENTEE" not in (tmp_path / "tour" / "hub.log").read_text()
