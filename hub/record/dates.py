@@ -34,7 +34,14 @@ _OUTSIDE = (
     "recordedOn",
     "recorded",
 )
-_AT_LAST = (("period", "end"), ("effectivePeriod", "end"), ("performedPeriod", "end"), ("timingPeriod", "end"))
+_AT_LAST = (
+    ("occurrencePeriod", "start"),
+    ("requestedPeriod", "start"),
+    ("period", "end"),
+    ("effectivePeriod", "end"),
+    ("performedPeriod", "end"),
+    ("timingPeriod", "end"),
+)
 
 
 def date_of(body: Json) -> str:
@@ -46,11 +53,14 @@ def date_of(body: Json) -> str:
         if body.get(name):
             return str(body[name])
     collected = (body.get("collection") or {}).get("collectedPeriod") or {}
-    return str(collected.get("start") or next((body[outer][inner] for outer, inner in _AT_LAST if _has(body, outer, inner)), ""))
+    return str(collected.get("start") or next((found for outer, inner in _AT_LAST if (found := _in(body, outer, inner))), ""))
 
 
-def _has(body: Json, outer: str, inner: str) -> bool:
-    return isinstance(body.get(outer), dict) and bool(body[outer].get(inner))
+def _in(body: Json, outer: str, inner: str) -> str:
+    """An end of a period, of the first where there are several."""
+    found = body.get(outer)
+    first = found[0] if isinstance(found, list) and found else found
+    return str(first.get(inner) or "") if isinstance(first, dict) else ""
 
 
 def sort_date(body: Json) -> str:

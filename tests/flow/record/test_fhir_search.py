@@ -17,6 +17,7 @@ from hub.model.uids import uid_text
 from hub.record import queries
 from hub.record.apply import apply
 from hub.record.body_filters import has_date, has_quantity
+from hub.record.dates import date_of
 from hub.record.definitions import PARAMETERS
 from hub.record.identity import resolve
 from hub.record.masking import Viewer
@@ -377,6 +378,21 @@ def test_summaries_are_those_of_fhir(kind: str) -> None:
 
 
 # ---- values, any ----
+
+
+@pytest.mark.parametrize(
+    ("body", "date"),
+    [
+        ({"performedPeriod": {"start": "2026-01", "end": "2026-02"}}, "2026-01"),
+        ({"performedPeriod": {"end": "2026-02"}}, "2026-02"),
+        ({"requestedPeriod": [{"start": "2026-03"}], "comment": "x"}, "2026-03"),
+        ({"onsetDateTime": "2019", "recordedDate": "2020"}, "2019"),
+        ({"authoredOn": "2026-04", "occurrenceDateTime": "2026-05"}, "2026-04"),
+        ({"occurrenceString": "unknown"}, ""),
+    ],
+)
+def test_every_type_has_its_date(body: Json, date: str) -> None:
+    assert date_of(body) == date
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=12), st.sampled_from(["", "lt", "ge", "ap", "ne"]))
