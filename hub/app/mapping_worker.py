@@ -59,7 +59,14 @@ def build_reader(_argument: None) -> Callable[[Any], Any]:
 
     def run(task: ReadAgain) -> Any:
         contents = Contents(task.xml, task.outer or task.anywhere())
-        return translate_cda(task.xml, tz=task.site.timezone, units=units, event_time=task.event_time, contents=contents)
+        return translate_cda(
+            task.xml,
+            tz=task.site.timezone,
+            units=units,
+            event_time=task.event_time,
+            contents=contents,
+            environment=task.site.environment,
+        )
 
     return run
 

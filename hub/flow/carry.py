@@ -11,7 +11,7 @@ from hub.flow.ports import Registry, is_heavy
 from hub.flow.recent import Recent
 from hub.flow.rules import Ruled, Rules
 from hub.flow.workshop import Workshop
-from hub.formats.er7 import Message, read
+from hub.formats.er7 import WHOLE, Message, read
 from hub.ledger.deliveries import Head
 from hub.ledger.messages import add_findings, body_of
 from hub.model.ports import CanBeAsked, Destination, PeerReference
@@ -173,6 +173,7 @@ def work(registry: Registry) -> Callable[[Any], Any]:
         message = read(task.raw, task.site.default_charset)
         if task.kind == "rewrite":
             return bytes(registry.rewrites[task.name](message, task.site))
+        message.views[WHOLE] = True
         structure = registry.find(message)
         if structure is None:
             raise TranslationFailed("no translation reads this message any more")

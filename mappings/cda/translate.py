@@ -9,14 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import tzinfo
 
-from hub.formats.cda_header import CdaHeader, read_header
+from hub.formats.cda_header import CdaHeader, read_whole
 from hub.model.record_change import ContentRange, ResourceChange
 from hub.model.refusals import Finding
 from mappings.cda.checks import check
 from mappings.cda.scope import Reading
 from mappings.cda.templates.attachment import body_content
 from mappings.cda.walk import walk
-from mappings.cda.xml import Element, parse
+from mappings.cda.xml import Element
 from mappings.hl7v2.ucum import Units
 
 MAPPING = "cda@1"
@@ -38,19 +38,20 @@ def translate_cda(
     tz: tzinfo,
     units: Units,
     event_time: int = 0,
-    header: CdaHeader | None = None,
+    read: tuple[Element, CdaHeader] | None = None,
     contents: Callable[[Element], ContentRange | None] = lambda _element: None,
     environment: str = "",
 ) -> CdaFacts:
-    """The facts of a document. `event_time` (UTC microseconds) orders what several documents say of one fact.
+    """The facts of a document. `event_time` (UTC microseconds) orders what several documents say of one fact; `read` is what
+    `read_whole` gave, where it was read already.
 
     Findings of its header come first; `environment` is that of the hub, for the INS (empty: not checked).
 
     Raises:
         Unreadable: not a CDA that can be read safely.
     """
-    header = header if header is not None else read_header(xml)
-    reading = Reading(parse(xml), header, tz, units, event_time, contents)
+    root, header = read if read is not None else read_whole(xml)
+    reading = Reading(root, header, tz, units, event_time, contents)
     check(reading, environment)
     if header.body_kind == "N3":
         walk(reading)

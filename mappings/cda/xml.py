@@ -10,9 +10,6 @@ from functools import lru_cache
 
 from lxml import etree
 
-from hub.formats.cda_header import MAX_BYTES
-from hub.model.refusals import Unreadable
-
 Element = etree._Element
 
 V3 = "{urn:hl7-org:v3}"
@@ -25,31 +22,6 @@ _PREFIXES = {
     "ps3-20": "{urn:dicom-org:ps3-20}",
 }
 _EDGES = frozenset(V3 + name for name in ("br", "caption", "item", "list", "paragraph", "table", "td", "th", "tr"))
-_HUGE_BYTES = 8 << 20  # from here on a text of a document may be larger than libxml2 takes by itself
-
-
-def parse(xml: bytes) -> Element:
-    """The ClinicalDocument of a document whose header was read (`hub.formats.cda_header.read_header` refuses what is unsafe).
-
-    Raises:
-        Unreadable.
-    """
-    parser = etree.XMLParser(
-        resolve_entities=False,
-        no_network=True,
-        load_dtd=False,
-        remove_comments=True,
-        remove_pis=True,
-        huge_tree=len(xml) > _HUGE_BYTES,
-    )
-    try:
-        root = etree.fromstring(xml, parser) if len(xml) <= MAX_BYTES else None
-    except (etree.LxmlError, LookupError, ValueError):
-        root = None
-    document = root if root is None or root.tag == DOCUMENT else root.find(DOCUMENT)
-    if document is None:
-        raise Unreadable(at="/", condition="102", sentence="/: not a ClinicalDocument")
-    return document
 
 
 @lru_cache(maxsize=1024)

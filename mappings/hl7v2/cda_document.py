@@ -9,8 +9,8 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from hub.formats.cda_header import CdaHeader, is_cda, read_header
-from hub.formats.er7 import Message, Segment
+from hub.formats.cda_header import CdaHeader, is_cda, read_header, read_whole
+from hub.formats.er7 import WHOLE, Message, Segment
 from hub.model.identity import PatientIdentity
 from hub.model.record_change import ContentRange, DocumentAction, DocumentChange, Json
 from hub.model.refusals import FieldInvalid, Finding, IdentityUnproven, Unreadable
@@ -18,6 +18,7 @@ from hub.model.site import Site
 from mappings.cda.contents import Contents
 from mappings.cda.document_reference import DocumentTypes, cda_document_reference, mask_of_header
 from mappings.cda.translate import MAPPING, CdaFacts, translate_cda
+from mappings.cda.xml import Element
 from mappings.hl7v2.message_times import event_time
 from mappings.hl7v2.obx_content import XML_TYPE, obx_bytes, obx_content, obx_text
 from mappings.hl7v2.plain_document import visit
@@ -26,11 +27,13 @@ from mappings.hl7v2.ucum import Units
 
 @dataclass(frozen=True, slots=True)
 class CdaDocument:
-    """A document OBX whose CDA could be read."""
+    """A document OBX whose CDA could be read. `xml` and `root` are there only where its content is read too (`WHOLE`)."""
 
     obx: Segment
     header: CdaHeader
     content: ContentRange
+    xml: bytes = field(default=b"", repr=False, compare=False)
+    root: Element | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,7 @@ class CdaTranslation:
 
     def _facts(self, cda: CdaDocument, message: Message, site: Site, at: int) -> CdaFacts:
         """A document that cannot be read as a whole is filed without facts."""
-        xml = cda_bytes(cda.obx, message)
+        xml = cda.xml or cda_bytes(cda.obx, message)
         contents = Contents(xml, cda.content)
         try:
             return translate_cda(
@@ -90,7 +93,7 @@ class CdaTranslation:
                 tz=site.timezone,
                 units=self.units,
                 event_time=at,
-                header=cda.header,
+                read=(cda.root, cda.header) if cda.root is not None else None,
                 contents=contents,
                 environment=site.environment,
             )
@@ -111,12 +114,17 @@ def read_cda(obx: Segment, message: Message) -> CdaDocument:
         FieldInvalid: not Base64, not XML, not a CDA (102).
     """
     data, offset, length = obx_bytes(obx, message.raw)
+    root, kept = None, b""
     try:
-        header = read_header(data)
+        if message.views.get(WHOLE):
+            (root, header), kept = read_whole(data), data
+        else:
+            header = read_header(data)
     except Unreadable as refused:
         raise FieldInvalid(at=obx.at(5), sentence=f"{obx.at(5)}: {refused.sentence.removeprefix('/: ')}") from None
     digest = hashlib.sha1(data, usedforsecurity=False).digest()
-    return CdaDocument(obx, header, ContentRange(offset, length, "base64", cda_type(data), len(data), digest))
+    content = ContentRange(offset, length, "base64", cda_type(data), len(data), digest)
+    return CdaDocument(obx, header, content, kept, root)
 
 
 def plain_cda(obx: Segment, message: Message) -> CdaDocument | None:

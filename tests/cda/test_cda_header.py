@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
 
-from hub.formats.cda_header import canonical_id, read_header, reading
+from hub.formats.cda_header import canonical_id, read_header, read_whole, reading
 from hub.model.identifiers import InsMatricule
 from hub.model.refusals import Unreadable
 
@@ -378,3 +378,32 @@ def test_official_examples(path: Path):
     assert header.body_kind == ("N1" if plain("name(v:component/v:nonXMLBody)") else "N3")
     assert header.ins
     assert header.has_all_traits
+
+
+@pytest.mark.parametrize("read", [read_header, lambda xml: read_whole(xml)[1]], ids=["header", "whole"])
+@pytest.mark.parametrize(
+    "xml",
+    [
+        b"<x/>",
+        b"<ClinicalDocument/>",
+        b'<!DOCTYPE a><ClinicalDocument xmlns="urn:hl7-org:v3"><id root="1.2"/></ClinicalDocument>',
+        b'<!DOCTYPE a [<!ENTITY b "c">]><ClinicalDocument xmlns="urn:hl7-org:v3"><id root="1.2"/>&b;</ClinicalDocument>',
+        b'<!DOCTYPE a SYSTEM "file:///etc/passwd"><ClinicalDocument xmlns="urn:hl7-org:v3"><id root="1.2"/></ClinicalDocument>',
+        b'<ClinicalDocument xmlns="urn:hl7-org:v3"><id root="1.2"/>' + b"<a>" * 300 + b"</a>" * 300 + b"</ClinicalDocument>",
+        b'<ClinicalDocument xmlns="urn:hl7-org:v3"><id root="1.2"/><b:a/></ClinicalDocument>',
+        b'<ClinicalDocument xmlns="urn:hl7-org:v3"><id/></ClinicalDocument>',
+        b'<ClinicalDocument xmlns="urn:hl7-org:v3"><id root="1.2"/>',
+        b"\xff\xfe<",
+        b"",
+    ],
+)
+def test_what_cannot_be_read_safely_is_refused_by_both_ways_of_reading(read, xml):
+    with pytest.raises(Unreadable):
+        read(xml)
+
+
+def test_a_document_too_large_for_one_parse_is_read_whole_too():
+    huge = small(f"<component><nonXMLBody><text mediaType='application/pdf'>{'QUJD' * (3 << 20)}</text></nonXMLBody></component>")
+    root, header = read_whole(huge)
+    assert header == read_header(huge)
+    assert header.body_kind == "N1" and len("".join(root.itertext())) == 12 << 20

@@ -18,6 +18,7 @@ from hub.model.refusals import Unreadable
 
 MAX_BYTES = 64 << 20
 MAX_HEADER_BYTES = 2 << 20
+HUGE_BYTES = 8 << 20  # from here on a text of a document may be larger than libxml2 takes by itself
 MAX_TAGS = 1_000_000  # the parser keeps every name it ever saw
 
 _V3 = "{urn:hl7-org:v3}"
@@ -81,6 +82,46 @@ def read_document(xml: bytes, *, max_bytes: int = MAX_BYTES) -> tuple[etree._Ele
     except (etree.LxmlError, LookupError, ValueError):
         _refuse("/", "not XML that can be read")
     return document, _header(document, body_kind, media_type)
+
+
+def read_whole(xml: bytes, *, max_bytes: int = MAX_BYTES) -> tuple[etree._Element, CdaHeader]:
+    """The ClinicalDocument of `xml` with its body, without comments and processing instructions, and its header.
+
+    For who reads the body too: nothing is parsed twice, but for a document so large that one text may be too long for libxml2.
+
+    Raises:
+        Unreadable: as `read_document`.
+    """
+    if len(xml) > HUGE_BYTES:
+        read_document(xml, max_bytes=max_bytes)
+    elif xml.count(b"<") > MAX_TAGS:
+        _refuse("/", f"more than {MAX_TAGS} tags")
+    parser = etree.XMLParser(
+        resolve_entities=False,
+        no_network=True,
+        load_dtd=False,
+        remove_comments=True,
+        remove_pis=True,
+        huge_tree=len(xml) > HUGE_BYTES,
+    )
+    try:
+        root = etree.fromstring(xml, parser)
+    except etree.XMLSyntaxError as error:
+        line, column = error.position
+        _refuse("/", f"not well-formed XML (line {line}, column {column})")
+    except (etree.LxmlError, LookupError, ValueError):
+        _refuse("/", "not XML that can be read")
+    if root.getroottree().docinfo.internalDTD is not None:
+        _refuse("/", "DOCTYPE is not allowed")
+    document = root if root.tag == _DOCUMENT else next(root.iter(_DOCUMENT), None) if root.tag in _STYLESHEETS else None
+    if document is None:
+        _refuse("/", "not a ClinicalDocument")
+    for component in document.findall(f"{_V3}component"):
+        for body in component:
+            if body.tag in _BODIES:
+                kind = _BODIES[str(body.tag)]
+                return document, _header(document, kind, _value(body, "text", "mediaType") if kind == "N1" else "")
+    return document, _header(document, "", "")
 
 
 def is_cda(xml: bytes) -> bool:

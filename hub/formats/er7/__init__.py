@@ -6,9 +6,9 @@ writes (ACK, ZAM).
 
 from hub.formats.er7.acknowledgement import acknowledgement
 from hub.formats.er7.escapes import escape, unescape
-from hub.formats.er7.message import Message, Segment, join, read
+from hub.formats.er7.message import WHOLE, Message, Segment, join, read
 from hub.formats.er7.separators import Separators
 from hub.formats.er7.splice import splice
 from hub.formats.er7.zam import zam
 
-__all__ = ["Message", "Segment", "Separators", "acknowledgement", "escape", "join", "read", "splice", "unescape", "zam"]
+__all__ = ["WHOLE", "Message", "Segment", "Separators", "acknowledgement", "escape", "join", "read", "splice", "unescape", "zam"]

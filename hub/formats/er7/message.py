@@ -148,6 +148,10 @@ class Segment:
         return self._raw.count(self._separators.field, start, end) + self._is_header
 
 
+WHOLE = "@whole"
+"""A view that is there where a message is translated aside: its documents are read with their bodies."""
+
+
 class Message:
     """An HL7 message over its bytes, made by `read`.
 
