@@ -126,6 +126,18 @@ def peer_answers(tx: Transaction, message: Json, at_most: int = 40) -> dict[tupl
     return answers
 
 
+def document_read(tx: Transaction, number: int) -> Json | None:
+    """How many facts a message's documents gave the record, and how many of their entries stay unread; None without a document
+    that was read.
+    """
+    row = tx.row(
+        "SELECT count(*), sum(facts), sum(unread) FROM translated WHERE document_id IN"
+        " (SELECT resource_id FROM binary_content WHERE message_id = ?)",
+        number,
+    )
+    return {"facts": int(row[1]), "unread": int(row[2])} if row is not None and row[0] else None
+
+
 def behind_in_lane(tx: Transaction, message: Json) -> dict[str, int]:
     """How many open deliveries stand before each open one of this message in its lane."""
     waits = {}

@@ -16,7 +16,7 @@ from hub.model.uids import uid_number
 from hub.store.port import Transaction
 from hub.web.access import audit_entry, services_of, trail_of
 from hub.web.bodies import form_fields
-from hub.web.console import ledger_view, segments, states, story
+from hub.web.console import findings, ledger_view, segments, states, story
 from hub.web.console.sessions import Session, from_here, needs_session, sessions_of, verify_form
 from hub.web.ledger_api import BODY_HEADERS, act, kept_body, row_number
 from hub.web.problems import Problem
@@ -59,6 +59,7 @@ async def _page(request: Request, session: Session, uid: str, *, error: str = ""
             "ipp": patients.get(message["patient"] or "", ""),
             "answers": ledger_view.peer_answers(tx, message),
             "behind": ledger_view.behind_in_lane(tx, message),
+            "document": ledger_view.document_read(tx, number),
         }
 
     seen = await services.store.read(look)
@@ -85,6 +86,8 @@ async def _page(request: Request, session: Session, uid: str, *, error: str = ""
         older=seen["older"],
         ipp=seen["ipp"],
         revealed_min=revealed_min,
+        document=seen["document"],
+        findings=findings.grouped(message["findings"]),
         error=error,
         form=_open_form(request, session, message),
         done=_done(request),
