@@ -45,7 +45,7 @@ def configuration(port_base: int) -> dict[str, Any]:
                 "return_to": "receipts",
                 "routes": ["record", "requested"],
             },
-            {"name": "letters", "kind": "folder", "path": INBOX, "pattern": "*.xml", "poll_s": 0.1, "routes": ["record"]},
+            {"name": "letters", "kind": "folder", "path": INBOX, "pattern": "*.xml", "poll_s": 0.5, "routes": ["record"]},
         ],
         "destination": [
             {"name": "dpi", "kind": "mllp", "connect": f"127.0.0.1:{mllp + 1}"},
@@ -79,7 +79,10 @@ def run_demo(*, keep: bool, port_base: int) -> int:
         return 1
 
 
-_READ = "SELECT sum(t.facts), sum(t.unread) FROM translated t JOIN resource d ON d.id = t.document_id WHERE d.status = 'current'"
+_READ = (
+    "SELECT coalesce(sum(t.facts), 0), coalesce(sum(t.unread), 0) FROM translated t JOIN resource d ON d.id = t.document_id"
+    " WHERE d.status = 'current'"
+)
 _MARKS = {"DELIVERED": "✓", "WAITING": "⧗", "REFUSED": "✗", "DEAD": "✗"}
 
 

@@ -140,7 +140,7 @@ def synthesis() -> DemoDocument:
         code_system=TRE_A05,
         display="Synthèse",
         title="Volet de synthèse médicale",
-        at="202611231800",
+        at="202611240810",
         author=PRACTITIONER,
         models=("1.2.250.1.213.1.1.1.13/201310",),
         body=structured(

@@ -126,11 +126,12 @@ def _appointment(control: str, at: str) -> bytes:
 
 def the_day() -> Iterator[Event]:
     """The messages and documents, in order."""
+    yield Event("06:10", "a blood count of last week (CDA)", documents.blood_count_before().xml(), Way.HTTP)
     yield Event("06:40", "arrival at the emergency department", _emergency("DEMO0001", "20261124064000"))
     consent = "ZFA|ACTIF|20260101|||||||INO|20261124075000|IC|20261124075000"
     yield Event("07:58", "admission, with consent", _adt("A01", "ADT_A01", "DEMO0002", "20261124075800", more=(consent,)))
     yield Event("08:05", "both numbers are one patient", _merge("DEMO0003", "20261124080500"))
-    yield from _of_the_town()
+    yield Event("08:10", "the practitioner's synthesis (CDA)", documents.synthesis().xml(), Way.FOLDER)
     yield Event("08:20", "laboratory order", _order("DEMO0004", "20261124082000"))
     yield Event("09:12", "results, with a PDF", _lab_results("DEMO0005", "20261124091200"))
     yield Event("09:40", "a result corrected", _lab_results("DEMO0006", "20261124094000", potassium="4.4", status="C"))
@@ -141,12 +142,6 @@ def the_day() -> Iterator[Event]:
     yield Event("16:10", "e-prescription of two lines (CDA)", ordered)
     yield Event("16:45", "discharge", _adt("A03", "ADT_A03", "DEMO0013", "20261124164500", place="USIC^2^B"))
     yield Event("17:30", "the pharmacy's dispensation (CDA)", documents.dispensation().xml(), Way.HTTP)
-
-
-def _of_the_town() -> Iterator[Event]:
-    """What her practitioner and a laboratory in town hand over: documents alone."""
-    yield Event("08:10", "the practitioner's synthesis (CDA)", documents.synthesis().xml(), Way.FOLDER)
-    yield Event("08:12", "a blood count of last week (CDA)", documents.blood_count_before().xml(), Way.HTTP)
 
 
 def _biology() -> Iterator[Event]:
