@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import textwrap
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,17 +15,18 @@ from hub.app.schematron_worker import RuleFolder
 from hub.app.terminal import counted, printable
 from hub.flow.rule_checks import TIME_S, Checked
 from hub.flow.workshop import Bench, Limits, Workshop
-from hub.formats.cda_header import read_header
 from hub.model.refusals import Finding, HubError, Unreadable
+from hub.model.site import Site
+from hub.record.facts import UNREAD
+from mappings.cda.translate import translate_cda
+from mappings.hl7v2.ucum import Units
+from mappings.registry import packaged_table
+from mappings.tables import load
 
 Json = dict[str, Any]
-Check = Callable[[bytes], Sequence[Finding]]
-
-OWN_CHECKS: tuple[Check, ...] = ()
-"""The hub's own checks of a document that can be read."""
-
 _ROOT = re.compile(rb"<(?:[\w.-]+:)?(?:ClinicalDocument|stylesheet|transform)[\s>]")
 _REMARKS = ("_WARNING", "_INFO", "_NOT_RUN")
+_NO_ERRORS = UNREAD | {"CDA_NO_INS", "MORE_FINDINGS"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class DocumentReport:
 
     @property
     def errors(self) -> int:
-        return sum(not one.code.endswith(_REMARKS) for one in self.every)
+        return sum(not _is_remark(one) for one in self.every)
 
     @property
     def every(self) -> tuple[Finding, ...]:
@@ -50,19 +50,23 @@ class DocumentReport:
         return {"file": self.file, "ok": not self.errors, "findings": told}
 
 
+def _is_remark(found: Finding) -> bool:
+    return found.code.endswith(_REMARKS) or found.code in _NO_ERRORS
+
+
 def looks_like_cda(content: bytes) -> bool:
     """Whether these bytes are an XML document whose root is a CDA, or a stylesheet that holds one."""
     head = content[: 1 << 16]
     return head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<") and _ROOT.search(head) is not None
 
 
-def check_document(file: str, content: bytes, kit: Path | None) -> DocumentReport:
-    """A document by the hub's own checks, and by the rules of `kit`."""
+def check_document(file: str, content: bytes, kit: Path | None, environment: str = "test") -> DocumentReport:
+    """A document by what a hub of `environment` would find while it files it, and by the rules of `kit`."""
+    units = Units(load(packaged_table("ucum_units")))
     try:
-        read_header(content)
+        found = translate_cda(content, tz=Site().timezone, units=units, environment=environment).findings
     except Unreadable as refused:
         return DocumentReport(file, (), Finding(refused.code, refused.at, refused.sentence))
-    found = [finding for check in OWN_CHECKS for finding in check(content)]
     return DocumentReport(file, (*found, *(_by_rules(content, kit) if kit is not None else ())))
 
 
@@ -88,7 +92,7 @@ def told(report: DocumentReport, width: int) -> list[str]:
     """A report in lines for people."""
     lines = [f"{report.file}: CDA", ""]
     for one in report.every:
-        mark = "WARNING " if one.code.endswith(_REMARKS) else "ERROR   "
+        mark = "WARNING " if _is_remark(one) else "ERROR   "
         text = printable(f"{one.at} {one.sentence.removeprefix(f'{one.at}: ')}")
         lines += textwrap.wrap(text, width, initial_indent=mark, subsequent_indent=" " * 8)
         lines += [f"        ↳ {one.code}", ""]

@@ -110,7 +110,7 @@ def check_messages(
             unreadable.append({"file": str(path), "number": 0, "sentence": f"cannot be read ({error.strerror})"})
             continue
         if looks_like_cda(content):
-            documents.append(check_document(str(path), content, schematron))
+            documents.append(check_document(str(path), content, schematron, environment))
             continue
         for one in checker.file(str(path), content):
             (reports if isinstance(one, Report) else unreadable).append(one)  # type: ignore[arg-type]

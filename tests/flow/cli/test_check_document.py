@@ -38,13 +38,26 @@ def test_a_document_that_is_not_safe_to_read_is_refused():
     assert "DOCTYPE" in report.every[0].sentence
 
 
-def test_documents_and_messages_are_told_together(tmp_path, capsys):
+def test_a_document_is_checked_as_a_hub_would_file_it(tmp_path, capsys):
+    example = Path(__file__).resolve().parents[3] / "examples" / "cda" / "blood_count.xml"
+    assert check_messages([example]) == 0
+    told = capsys.readouterr().out
+    assert "CDA_NO_INS" in told and "NOT_READ" in told and "\n2 remarks\n" in told
+    wrong = tmp_path / "wrong.xml"
+    wrong.write_bytes(
+        example.read_bytes().replace(b'<realmCode code="FR"/>', b'<realmCode code="DE"/>').replace(b'"11.2"', b'"much"')
+    )
+    assert check_messages([wrong], as_json=True) == 1
+    (document,) = json.loads(capsys.readouterr().out)["documents"]
+    found = {one["code"]: one["at"] for one in document["findings"]}
+    assert found["CDA_REALM"] == "/ClinicalDocument/realmCode" and found["VALUE_INVALID"].endswith("/observation/value")
+    assert not document["ok"]
+
+
+def test_rules_of_a_kit_are_told_beside_its_own_findings(tmp_path, capsys):
     pytest.importorskip("saxonche")
     file = tmp_path / "x.xml"
     file.write_bytes(CDA)
-    assert check_messages([file], as_json=True) == 0
-    assert json.loads(capsys.readouterr().out)["documents"] == [{"file": str(file), "ok": True, "findings": []}]
     assert check_messages([file], schematron=KIT) == 1
     told = capsys.readouterr().out
-    assert "ERROR   /ClinicalDocument realm-1: realmCode is FR" in told
-    assert "\n2 errors, 1 remark\n" in told
+    assert "ERROR   /ClinicalDocument realm-1: realmCode is FR" in told and "CDA_REALM" in told
