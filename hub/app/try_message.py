@@ -21,6 +21,8 @@ from hub.app.run import new_runner
 from hub.app.sections import BellSection, StoreSection
 from hub.app.terminal import destination_name, failed, print_json, printable, remark, told
 from hub.formats.er7 import Message, read
+from hub.formats.er7.of_cda import er7_of_document
+from hub.formats.er7.xml import looks_like_xml
 from hub.ledger import queries
 from hub.ledger.made import HUB
 from hub.ledger.queries import MessageFilter
@@ -52,7 +54,10 @@ def try_message(installation: Installation, path: Path, source: str, *, as_json:
     except OSError as error:
         remark(f"{path}: cannot be read ({error.strerror})")
         return 2
-    bodies = messages_in(content)
+    try:
+        bodies = [er7_of_document(content)] if looks_like_xml(content[:4096]) else messages_in(content)
+    except HubError as error:
+        return failed(error)
     if len(bodies) != 1:
         remark(f"{path}: holds {len(bodies) or 'no'} message{'s' if len(bodies) > 1 else ''}, try takes one")
         return 2

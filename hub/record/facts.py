@@ -140,6 +140,11 @@ def unread(findings: Iterable[Finding]) -> int:
 
 
 def _status(body: Json) -> str:
+    """The status that searches go by: the body's, or that it was entered in error where another element says so."""
+    said = body.get("status") or body.get("lifecycleStatus") or ""
+    codes = {coding.get("code") for coding in body.get("verificationStatus", {}).get("coding", ())}
+    if ENTERED_IN_ERROR in {said, *codes}:
+        return ENTERED_IN_ERROR
     return str(body.get("status", ""))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from base64 import b64encode
+from pathlib import Path
 
 LAB = """
 [[destination]]
@@ -137,3 +138,19 @@ def test_as_if_it_came_through_the_api(installed):
     adt = installed.write("adt.hl7")
     assert installed.json("try", adt)["state"] == "NO_ROUTE"
     assert installed.json("try", adt, "--source", "api")["state"] == "DONE"
+
+
+def test_a_bare_document_is_tried_as_the_message_that_would_have_brought_it(installed):
+    example = Path(__file__).parents[3] / "examples" / "cda" / "blood_count.xml"
+    done = installed.cli("try", example)
+    assert done.returncode == 0, done.stderr
+    lines = [line.strip() for line in done.stdout.splitlines()]
+    assert lines[0].startswith("MDM^T02, control id C")
+    place = "/ClinicalDocument/component/structuredBody/component/section/entry/act"
+    assert f"Observation, final  from {place}/entryRelationship[1]/observation" in lines
+    assert f"DiagnosticReport, final  from {place}" in lines
+    assert any(line.startswith(f"NOT_READ at {place}/entryRelationship[2]/observation") for line in lines)
+    cut = installed.folder / "cut.xml"
+    cut.write_bytes(example.read_bytes()[:900])
+    done = installed.cli("try", cut)
+    assert done.returncode == 1 and "not well-formed XML" in done.stderr
