@@ -115,7 +115,7 @@ class ApplicationCarrier:
 class RecordCarrier:
     """To the patient record: translate, and change the record in the transaction that marks the delivery done."""
 
-    in_flight = 8
+    in_flight = 16
 
     def __init__(self, messages: KeptMessages, workshop: Workshop, store: Store) -> None:
         self._messages, self._workshop, self._store = messages, workshop, store

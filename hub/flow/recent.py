@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 from hub.formats.er7 import Message
 
-RECENT_BYTES = 12 << 20
+RECENT_BYTES = 32 << 20
 OVERHEAD_BYTES = 6_000  # what a read message weighs beside its bytes
 
 

@@ -263,7 +263,7 @@ class Router(Ruled):
 
     async def _planned(self, row: Unrouted, message: Message) -> Plan:
         """The plan; of a large message beside the event loop, so that nobody waits for an answer meanwhile."""
-        if len(message.raw) > ASIDE_BYTES:
+        if len(message.raw) > ASIDE_BYTES and not message.views:
             return await asyncio.to_thread(self._plan, row, message)
         return self._plan(row, message)
 
