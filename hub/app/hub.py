@@ -428,7 +428,7 @@ class Hub:
             self.router.look()
         for dispatcher in self.deliverers.dispatchers:
             dispatcher.look()
-        if "worker" in self._parts and await self.store.read(barriers.any_raised):
+        if "worker" in self._parts and await self.store.read(barriers.any_barred):
             await self.store.write(barriers.lift_all)
         if "web" in self._parts:
             self._counts = {**await self.store.read(queries.counts), "at": time.time()}

@@ -46,6 +46,11 @@ def any_raised(tx: Transaction) -> bool:
     return tx.row("SELECT 1 FROM barrier LIMIT 1") is not None
 
 
+def any_barred(tx: Transaction) -> bool:
+    """Whether any lane waits for another one, or seems to."""
+    return any_raised(tx) or tx.row("SELECT 1 FROM lane WHERE blocked_reason = ? LIMIT 1", BARRED) is not None
+
+
 def barred(tx: Transaction, lanes: Sequence[str]) -> set[str]:
     """Those of these lanes that stand before a barrier: nothing is handed out of them at once."""
     if not lanes or not any_raised(tx):
@@ -61,8 +66,14 @@ def lift(tx: Transaction, ended: Collection[str]) -> set[str]:
 
 
 def lift_all(tx: Transaction) -> set[str]:
-    """The same for every barrier: what a process that died left behind."""
-    return _lift(tx, tx.rows("SELECT lane, at, other FROM barrier ORDER BY lane, at, other LIMIT 1000"))
+    """The same for every barrier, and for lanes that wait for none: what a process that died left behind."""
+    free = _lift(tx, tx.rows("SELECT lane, at, other FROM barrier ORDER BY lane, at, other LIMIT 1000"))
+    stranded = tx.rows(
+        "UPDATE lane SET blocked_reason = NULL, not_before = 0 WHERE blocked_reason = ?"
+        " AND NOT EXISTS (SELECT 1 FROM barrier b WHERE b.lane = lane.key) RETURNING key",
+        BARRED,
+    )
+    return free | {key for (key,) in stranded}
 
 
 def _lift(tx: Transaction, rows: Iterable[Sequence[object]]) -> set[str]:
@@ -75,6 +86,8 @@ def _lift(tx: Transaction, rows: Iterable[Sequence[object]]) -> set[str]:
         return set()
     tx.run_many("DELETE FROM barrier WHERE lane = ? AND at = ? AND other = ?", over)
     lanes = {str(lane) for lane, _, _ in over}
+    # Who looks at such a lane now, and still sees the barrier, blocks it in a moment: that moment is waited for.
+    tx.rows_in(f"SELECT key FROM lane WHERE key IN ({{keys}}) ORDER BY key{tx.locked}", sorted(lanes))  # noqa: S608
     free = lanes - barred(tx, sorted(lanes))
     tx.run_many(
         "UPDATE lane SET blocked_reason = NULL, not_before = 0 WHERE key = ? AND blocked_reason = ?",
