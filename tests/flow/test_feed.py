@@ -92,16 +92,17 @@ def test_other_software_hears_of_every_patient_in_order(running, make_adt, recei
             for job in hub.hub._jobs.get_jobs():
                 if job.id == "feed portal":
                     told = job.args[0]
-            for _ in range(200):
+            for _ in range(400):
                 told.not_before = 0.0
                 if len(receiver.told) >= len(made):
                     break
                 await asyncio.sleep(0.05)
             from hub.model.uids import uid_text
 
-            assert receiver.told == [("POST", f"Patient/{uid_text(number)}") for number in made]
+            once = list(dict.fromkeys(receiver.told))  # one whose answer was late comes again
+            assert once == [("POST", f"Patient/{uid_text(number)}") for number in made]
             assert receiver.tokens == {"Bearer s3cret-for-tests"}
-            assert told.failures == 0
+            assert receiver.answers == []  # the refused one was told again
 
     asyncio.run(main())
 
