@@ -77,6 +77,10 @@ class KeptMessages(Ruled):
             message = read(raw, head.charset)
         return message
 
+    def done_with(self, head: Head, message: Message) -> None:
+        """The message of a delivery was used."""
+        self._recent.done_with(head.message_id, message)
+
     def site(self, source: str) -> Site:
         return self._sites.get(source, self._site)
 
@@ -138,6 +142,8 @@ class RecordCarrier:
             raise TranslationFailed(f"{error.code} while translating") from None
         except Exception as error:
             raise TranslationFailed(f"the mapping raised {type(error).__name__}") from None
+        finally:
+            self._messages.done_with(head, message)
         return Cargo(also=lambda tx: self._apply(tx, head, change))
 
     async def probe(self) -> None:

@@ -30,6 +30,13 @@ class Recent:
         if self._bytes + size <= self._limit:
             self._waiting[message_id] = message
             self._bytes += size
+        else:
+            message.views.clear()
+
+    def done_with(self, message_id: int, message: Message) -> None:
+        """Let go of what readers made of a message that was read back, unless it is kept here."""
+        if self.get(message_id) is not message:
+            message.views.clear()
 
     def get(self, message_id: int) -> Message | None:
         return self._waiting.get(message_id) or self._routed.get(message_id)

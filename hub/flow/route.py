@@ -259,7 +259,9 @@ class Router(Ruled):
             code = error.code if isinstance(error, HubError) else "BodyMissing"
             log.event("message.damaged", level="error", message_id=row.id, reason=code)
             return Plan(row, broke=code)
-        return await self._planned(row, message)
+        plan = await self._planned(row, message)
+        self._recent.done_with(row.id, message)
+        return plan
 
     async def _planned(self, row: Unrouted, message: Message) -> Plan:
         """The plan; of a large message beside the event loop, so that nobody waits for an answer meanwhile."""
