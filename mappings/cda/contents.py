@@ -36,20 +36,27 @@ def inline(element: Element) -> Inline | None:
 
     Blanks are dropped, missing padding is added. Nothing at all is an Inline of size 0.
     """
+    return _inline(element, _compact(element))
+
+
+def _inline(element: Element, compact: bytes) -> Inline | None:
     if attribute(element, "representation").upper() not in {"B64", ""}:
         return None
-    compact = _compact(element)
     try:
         data = decode(compact)
     except Unreadable:
         return None
     digest = hashlib.sha1(data, usedforsecurity=False).digest()
-    return Inline(content_type_of(data), len(data), digest, is_cut(element))
+    return Inline(content_type_of(data), len(data), digest, _is_cut(compact))
 
 
 def is_cut(element: Element) -> bool:
     """Whether the last character of Base64 stands for no whole byte."""
-    return len(_compact(element).rstrip(b"=")) % 4 == 1
+    return _is_cut(_compact(element))
+
+
+def _is_cut(compact: bytes) -> bool:
+    return len(compact.rstrip(b"=")) % 4 == 1
 
 
 @dataclass
@@ -75,7 +82,7 @@ class Contents:
         compact = _compact(element)
         found = self._find(element, compact) if compact and self._misses < _MAX_MISSES else None
         self._misses += found is None
-        said = inline(element) if found else None
+        said = _inline(element, compact) if found else None
         if said is None or not said.size:
             return None
         return replace(self.outer, content_type=said.content_type, size=said.size, sha1=said.sha1, inner=found)
