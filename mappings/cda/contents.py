@@ -98,7 +98,7 @@ class Contents:
             if at < 0:
                 return None
             end = self._end(at)
-            if base64_of_xml(self.xml[at:end]).translate(None, _BLANKS) == compact:
+            if _without_blanks(base64_of_xml(self.xml[at:end])) == compact:
                 self._after = end
                 return at, end - at
             at = self.xml.find(key, at + 1)
@@ -113,4 +113,8 @@ class Contents:
 
 
 def _compact(element: Element) -> bytes:
-    return (element.text or "").encode().translate(None, _BLANKS)
+    return _without_blanks((element.text or "").encode())
+
+
+def _without_blanks(coded: bytes) -> bytes:
+    return coded.translate(None, _BLANKS) if any(blank in coded for blank in _BLANKS) else coded
