@@ -16,6 +16,7 @@ from hub.model import log
 from hub.model.crash_points import arm
 
 _WRONG_USE = ("Misconfigured", "ConfigurationRefused", "DataFolderInUse", "SchemaTooNew", "ClusterFull")
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # malloc.h of glibc
 SWITCH_S = 0.0002  # the writer thread gets the interpreter back quickly after each statement
 
 
@@ -41,6 +42,7 @@ def run_hub(installation: Installation, *, role: str = "all", status: str = "") 
 
     set_up_logging()
     sys.setswitchinterval(SWITCH_S)
+    _keep_heap_together()
     _arm_crash_points()
 
     async def life() -> int:
@@ -79,6 +81,21 @@ def run_hub(installation: Installation, *, role: str = "all", status: str = "") 
     except OSError as error:
         print(f"cannot start: {error.strerror or error}", file=sys.stderr)
         return 1
+
+
+def _keep_heap_together() -> None:
+    """Two heaps for all threads: with one a thread, buffers of documents that come and go leave each of them full of holes.
+
+    Large buffers go back to the system at once. Where the C library is another one, it does as it always does.
+    """
+    import ctypes
+
+    try:
+        tune = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):
+        return
+    for option, value in ((M_ARENA_MAX, 2), (M_MMAP_THRESHOLD, 128 << 10), (M_TRIM_THRESHOLD, 1 << 20)):
+        tune(option, value)
 
 
 def new_runner(life: Callable[[], Coroutine[Any, Any, int]]) -> int:

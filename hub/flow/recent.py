@@ -8,6 +8,7 @@ from hub.formats.er7 import Message
 
 RECENT_BYTES = 32 << 20
 OVERHEAD_BYTES = 6_000  # what a read message weighs beside its bytes
+DOCUMENT_BYTES, READ_BYTES = 16_000, 24_000  # a message of that size holds a document, and what was read of it weighs so much
 
 
 class Recent:
@@ -24,7 +25,7 @@ class Recent:
 
     def put(self, message_id: int, message: Message) -> None:
         """Keep a message that waits for routing, if there is room."""
-        size = len(message.raw) + OVERHEAD_BYTES
+        size = _weight(message)
         while self._bytes + size > self._limit and self._routed:
             self._leave(self._routed.popitem(last=False)[1])
         if self._bytes + size <= self._limit:
@@ -52,5 +53,10 @@ class Recent:
             self._leave(message)
 
     def _leave(self, message: Message) -> None:
-        self._bytes -= len(message.raw) + OVERHEAD_BYTES
+        self._bytes -= _weight(message)
         message.views.clear()  # what readers made may point back at the message: without it, it is freed at once
+
+
+def _weight(message: Message) -> int:
+    size = len(message.raw)
+    return size + OVERHEAD_BYTES + (READ_BYTES if size > DOCUMENT_BYTES else 0)
