@@ -264,10 +264,17 @@ class Router(Ruled):
         return plan
 
     async def _planned(self, row: Unrouted, message: Message) -> Plan:
-        """The plan; of a large message beside the event loop, so that nobody waits for an answer meanwhile."""
-        if len(message.raw) > ASIDE_BYTES and not message.views:
+        """The plan; of a large message beside the event loop, so that nobody waits for an answer meanwhile.
+
+        But for one that was read already and that a worker translates: planning it is quick.
+        """
+        if len(message.raw) > ASIDE_BYTES and not self._is_read(message):
             return await asyncio.to_thread(self._plan, row, message)
         return self._plan(row, message)
+
+    def _is_read(self, message: Message) -> bool:
+        structure = self._registry.find(message) if message.views else None
+        return structure is not None and is_heavy(structure, message)
 
     def _plan(self, row: Unrouted, message: Message) -> Plan:
         try:
