@@ -1,7 +1,7 @@
 """What a document says, as resources of its patient: filed with it, corrected, withdrawn and hidden with it.
 
-A fact stands as long as a current document says it. It is as hidden as the least hidden of them. A fact that no current
-document says any more is entered in error; its versions stay.
+A fact stands as long as a current document says it. It is as hidden as the least hidden of them; what a more hidden one says
+otherwise stands beside it. A fact that no current document says any more is entered in error; its versions stay.
 
 Standard: FHIR R4; CI-SIS JDV_J08 for what is hidden.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from hub.model.record_change import ContentRange, DocumentChange, Json, ResourceChange
@@ -77,15 +78,15 @@ class FactFiler:
             filing.create(fact.type, key, self._patient_id, draft, number=number)
             return number
         others = self._current(links.documents_of(stored.id) - {document.id})
-        mask = _least([document, *others])
+        body = self._with_contents(fact, stored.id, _urls(stored.json) if fact.contents else {})
+        body = _as_corrected(stored, body)
+        if others and body != stored.json and document.mask & ~_least(others):
+            return self._file_one(document, _beside(fact, document))  # what only this one says stays as hidden as it is
         newly = links.add(document.id, stored.id)
+        status = _status(body)
         if others and stored.status != ENTERED_IN_ERROR and filing.is_older(stored, fact.event_time):
             body, status = stored.json, stored.status
-        else:
-            body = self._with_contents(fact, stored.id, _urls(stored.json) if fact.contents else {})
-            body = _as_corrected(stored, body)
-            status = _status(body)
-        draft = Draft(body, status, fact.path, sort_date(body), mask, fact.event_time)
+        draft = Draft(body, status, fact.path, sort_date(body), _least([document, *others]), fact.event_time)
         if not filing.change(stored, draft) and newly:
             filing.said_again(stored, fact.path)
         return stored.id
@@ -132,6 +133,11 @@ def withdrawn(kind: str, body: Json) -> Json:
     if kind == "Goal":
         return {**body, "lifecycleStatus": ENTERED_IN_ERROR}
     return {**body, "status": ENTERED_IN_ERROR} if "status" in body else body
+
+
+def _beside(fact: ResourceChange, document: Stored) -> ResourceChange:
+    """The same fact under a number of this document's own."""
+    return replace(fact, key=f"{fact.key}~{document.id}")
 
 
 def unread(findings: Iterable[Finding]) -> int:

@@ -176,6 +176,18 @@ def test_as_hidden_as_the_least_hidden_document(desk: Desk) -> None:
     assert desk.facts(viewer=PATIENT) != []
 
 
+def test_what_only_a_hidden_document_says_is_not_shown_by_another_that_says_otherwise(desk: Desk) -> None:
+    stranger = Viewer(rpps="10009999999")
+    desk.file(document(1, observation("a", 12.5)))
+    hidden = document(1, observation("a", 99, at=5), master_id="urn:oid:9.9", set_id="urn:oid:9", mask=MASQUE_PS)
+    for _ in range(2):
+        desk.file(hidden)
+    assert [one["valueQuantity"]["value"] for one in desk.facts(viewer=stranger)] == [12.5]
+    assert sorted(one["valueQuantity"]["value"] for one in desk.facts()) == [12.5, 99]
+    desk.file(replace(hidden, action=DocumentAction.DELETE, facts=(), event_time=9 * SECOND))
+    assert [one["valueQuantity"]["value"] for one in desk.facts()] == [12.5]
+
+
 def test_what_a_document_unmasks_is_seen_and_what_replaces_it_hides_again(desk: Desk) -> None:
     stranger = Viewer()
     desk.file(document(1, observation("a", 12.5), mask=MASQUE_PS))
