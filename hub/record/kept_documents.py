@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hub.record.binaries import filed_bytes
 from hub.store import Transaction
 
-CDA_TYPES = frozenset({"text/xml", "application/xml", "application/xslt+xml"})
+CDA_TYPES = ("application/xml", "application/xslt+xml", "text/xml")
 SCANNED = 200
 
 

@@ -13,17 +13,17 @@ from hub.model.refusals import Finding
 from hub.record.binaries import content_of, filed_bytes
 from hub.record.facts import CURRENT, FactFiler, unread
 from hub.record.filing import Filing
+from hub.record.kept_documents import CDA_TYPES
 from hub.record.rendering import number_of
 from hub.store import Transaction
 
-CDA_TYPES = ("application/xslt+xml", "text/xml")
 _OF_TYPE = (
     " AND EXISTS (SELECT 1 FROM token_index k WHERE k.param = 'DocumentReference.type' AND k.value = ? AND k.resource_id = r.id)"
 )
 _DUE = (
     "FROM resource r LEFT JOIN translated t ON t.document_id = r.id WHERE r.type = 'DocumentReference' AND r.id > ?"
     " AND r.status = 'current' AND (t.mapping IS NULL OR t.mapping <> ?) AND EXISTS (SELECT 1 FROM binary_content b"
-    " WHERE b.resource_id = r.id AND b.content_type IN (?, ?) AND b.encoding NOT LIKE '%>%')"
+    " WHERE b.resource_id = r.id AND b.content_type IN (?, ?, ?) AND b.encoding NOT LIKE '%>%')"
 )
 
 

@@ -11,11 +11,12 @@ from typing import Any
 
 from lxml import etree
 
+from hub.model.identifiers import is_oid
 from hub.model.refusals import HubError
 from mappings.cda.scope import Reading, Scope
 from mappings.cda.templates import document_translators, translators
 from mappings.cda.values import STATEMENTS
-from mappings.cda.xml import V3, Element, attribute, local_name, names, template_ids
+from mappings.cda.xml import V3, Element, local_name, names, template_ids
 
 Json = dict[str, Any]
 Translate = Callable[[Element, Scope], "Json | None"]
@@ -115,7 +116,6 @@ def _tell_what_is_left(reading: Reading) -> None:
         if translator_of(statement) is None and any(part in reading.claimed for part in statement.iterdescendants()):
             continue
         told.add(statement)
-        templates = ", ".join(template_ids(statement)[:3]) or "none"
-        name = attribute(statement, "code", "code")
-        described = f"templates {templates}" + (f", code {name}" if name.isascii() and len(name) < 30 else "")
-        reading.find("NOT_READ", statement, f"not translated ({described}); stays in the document")
+        # Which act or analysis it is says something of the patient: its place and its templates are enough to find it.
+        templates = ", ".join([root for root in template_ids(statement) if is_oid(root)][:3]) or "none"
+        reading.find("NOT_READ", statement, f"not translated (templates {templates}); stays in the document")
