@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hub.app.config import Installation, absolute
 from hub.app.config_cda import saxon_is_there
 from hub.app.doctor_running import Running
-from hub.app.schematron_worker import EXAMINE, Examined, RuleFolder
 from hub.app.terminal import counted
 from hub.flow.workshop import Bench, Limits, Workshop
 from hub.model import log
 from hub.model.refusals import HubError, Misconfigured
 from hub.store.verdicts import OK, WARNING, WRONG, Verdict
+
+if TYPE_CHECKING:
+    from hub.app.schematron_worker import Examined
 
 BUILDER = "hub.app.schematron_worker:build"
 CACHE = "schematron"  # below the data folder
@@ -29,6 +32,8 @@ def bench(installation: Installation) -> Bench | None:
     folder = absolute(installation, section.schematron_dir)
     if folder is None or not saxon_is_there():
         return None
+    from hub.app.schematron_worker import RuleFolder
+
     return Bench(BUILDER, RuleFolder(str(folder), tuple(section.schematron_checks), str(installation.data_dir / CACHE)))
 
 
@@ -55,6 +60,8 @@ def examined(installation: Installation) -> list[Examined]:
     folder = absolute(installation, section.schematron_dir)
     if folder is None or not saxon_is_there():
         return []
+    from hub.app.schematron_worker import EXAMINE, RuleFolder
+
     cache = installation.data_dir / CACHE
     argument = RuleFolder(str(folder), tuple(section.schematron_checks), str(cache) if cache.is_dir() else "", 4096)
     workshop = Workshop(Bench(BUILDER, argument), EXAMINATION)
